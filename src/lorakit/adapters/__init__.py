@@ -1,0 +1,1 @@
+"""The folder people share: writing, reading, merging."""

@@ -1,0 +1,1 @@
+"""Base checkpoints: finding, reading, fingerprints, and making new ones."""

@@ -1,0 +1,1 @@
+"""The doors: one file a command; parse, call one workflow, print."""

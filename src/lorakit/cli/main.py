@@ -1,0 +1,33 @@
+"""The application: every command is a file of this folder, and none imports torch before it is called."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import lorakit
+
+app = typer.Typer(
+    name="lorakit",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"lorakit {lorakit.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Fine-tune a pretrained language model on your own data, share a small adapter, write text with it."""

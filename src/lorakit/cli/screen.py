@@ -1,0 +1,52 @@
+"""The two streams of the screen: results on stdout, everything else on stderr; and text that cannot harm a terminal."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+ACCENT = "cyan"
+"""The one accent colour."""
+
+_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+@cache
+def console() -> Console:
+    """Return the console on stderr: progress, tables, prose. Rich honours ``NO_COLOR`` and pipes by itself."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def safe(text: str) -> str:
+    """Return `text` with everything a terminal would obey made visible: controls, escapes, direction overrides.
+
+    Model output, rows, labels and file names pass through here before they reach a screen. Newline and tab stay.
+    """
+    return "".join(
+        character
+        if character in "\n\t" or not (unicodedata.category(character) in ("Cc", "Cs") or character in _REORDERING)
+        else f"\\x{ord(character):02x}"
+        if ord(character) < 256
+        else f"\\u{ord(character):04x}"
+        for character in text
+    )
+
+
+def say(text: str = "", style: str | None = None) -> None:
+    """Print one piece of prose on stderr, as text and never as markup."""
+    console().print(safe(text), style=style, markup=False)
+
+
+def print_error(error: Exception) -> None:
+    """Print what went wrong on stderr; the first line says it, the rest shows it."""
+    from rich.text import Text
+
+    console().print(Text.assemble(("error: ", "bold red"), safe(str(error))))
+    sys.stderr.flush()

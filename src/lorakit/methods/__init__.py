@@ -1,0 +1,1 @@
+"""WHICH weights learn, a file each."""

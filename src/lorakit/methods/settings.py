@@ -1,0 +1,57 @@
+"""Settings of the section `method`: one model a method, told apart by `name`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Method(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class FullSettings(_Method):
+    """Train every weight."""
+
+    name: Literal["full"] = "full"
+
+
+class FreezeSettings(_Method):
+    """Keep the lower part as it is and train the rest."""
+
+    name: Literal["freeze"] = "freeze"
+    blocks: int | None = Field(default=None, ge=0)
+    """Freeze the embeddings and this many blocks, counted from the input; left out: half of them."""
+    patterns: list[str] | None = None
+    """Instead: freeze every weight whose name matches one of these shell patterns (`*.wpe.*`)."""
+
+
+class HeadSettings(_Method):
+    """Train the output layer alone (a linear probe); a head tied to the embeddings is copied first."""
+
+    name: Literal["head"] = "head"
+
+
+class LoraSettings(_Method):
+    """Train a low-rank pair beside frozen matrices (Hu et al. 2021, arXiv:2106.09685, section 4.1)."""
+
+    name: Literal["lora"] = "lora"
+    rank: int = Field(default=8, ge=1)
+    """Inner size r of the pair."""
+    alpha: float = Field(default=16.0, gt=0)
+    """Numerator of the scale alpha / rank."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Probability of zeroing an input of the adapter branch."""
+    targets: Literal["all-linear"] | list[str] | None = None
+    """Which linear layers get a pair: `all-linear`, or ends of module names; left out: the family's own list."""
+    rslora: bool = False
+    """Scale by alpha / sqrt(rank) (Kalajdzievski 2023, arXiv:2312.03732, equation 4)."""
+    dora: bool = False
+    """Learn magnitude and direction apart (Liu et al. 2024, arXiv:2402.09353, equation 5)."""
+
+
+MethodSettings = Annotated[FullSettings | FreezeSettings | HeadSettings | LoraSettings, Field(discriminator="name")]
+
+LEARNING_RATES = {"full": 5e-5, "freeze": 1e-4, "head": 1e-3, "lora": 2e-4}
+"""Learning rate of each method where the recipe names none."""

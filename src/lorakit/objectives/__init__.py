@@ -1,0 +1,1 @@
+"""WHAT is learned, a file each."""

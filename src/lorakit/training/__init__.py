@@ -1,0 +1,1 @@
+"""HOW weights learn: the loop, the optimizer, saved states, evaluation, reporters."""

@@ -1,0 +1,1 @@
+"""The verbs: each composes the parts, returns a value, prints nothing."""
