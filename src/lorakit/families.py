@@ -101,8 +101,8 @@ def of(model_type: str, architectures: tuple[str, ...] = ()) -> Family:
     if any(name.endswith("ForCausalLM") or name.endswith("LMHeadModel") for name in architectures):
         return Family(model_type, "decoder", "", (), "max_position_embeddings", packs=False, listed=False)
     raise CheckpointError(
-        f"model type {model_type!r} cannot be trained: lorakit knows {', '.join(sorted(_TABLE))}, and other types whose "
-        f"config.json names a ...ForCausalLM class in 'architectures' (here: {', '.join(architectures) or 'none'})."
+        f"model type {model_type!r} cannot be trained: lorakit knows {', '.join(sorted(_TABLE))}, and other types "
+        f"whose config.json names a ...ForCausalLM class (here: {', '.join(architectures) or 'none'})."
     )
 
 

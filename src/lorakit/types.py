@@ -80,7 +80,7 @@ class Batch:
     """A micro-batch as the model takes it: one flat packed row, or padded rows of similar length."""
 
     inputs: Mapping[str, Tensor]
-    """Keyword arguments of the model's forward: ``input_ids`` (1, T) or (B, T), ``position_ids``, ``attention_mask``."""
+    """Arguments of the model's forward: ``input_ids`` (1, T) or (B, T), ``position_ids``, ``attention_mask``."""
     positions_L: Tensor
     """Flat indices, over B * T, of the positions whose next token is learned; shape (L,), int64."""
     targets_L: Tensor

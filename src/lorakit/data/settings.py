@@ -15,7 +15,7 @@ class SourceSettings(BaseModel):
     path: str = Field(min_length=1)
     """File, folder, `-` for standard input, or `hf://org/name`."""
     weight: float = Field(default=1.0, gt=0)
-    """How often each of its rows is read in an epoch; the fraction is a seeded sample. Streaming: its share of draws."""
+    """How often each of its rows is read in an epoch (a fraction is a seeded sample); streaming: its share of draws."""
     config: str | None = None
     """Configuration of a Hub dataset."""
     split: str = "train"
