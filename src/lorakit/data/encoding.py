@@ -1,0 +1,179 @@
+"""The one place where text becomes token ids, for training, evaluation and generation alike.
+
+A prompt and its answer are encoded apart and joined as ids, because tokens merge differently across a border that is
+not there at generation. Text typed by people never becomes a control token: ``</s>`` inside a row is four characters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lorakit.errors import DataError
+from lorakit.types import PromptStyle
+
+PLAIN_CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}Assistant: {{ message['content'] }}{{ eos_token }}\n"
+    "{% else %}{{ message['role'] | capitalize }}: {{ message['content'] }}\n{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}Assistant: {% endif %}"
+)
+"""Used, and saved with the adapter, where the checkpoint brings no chat template of its own.
+
+``User: …``, a newline, ``Assistant: …`` and the end-of-sequence token, turn by turn.
+"""
+
+
+class TextEncoder:
+    """Turns text into token ids in the way one `PromptStyle` asks for.
+
+    Args:
+        tokenizer: A fast transformers tokenizer with an end-of-sequence token.
+        style: How prompts are framed; comes from the rows in training, from the manifest afterwards.
+
+    Raises:
+        DataError: The tokenizer has no end-of-sequence token, so that nothing could be taught to stop.
+    """
+
+    def __init__(self, tokenizer: Any, style: PromptStyle) -> None:
+        if tokenizer.eos_token_id is None:
+            raise DataError(
+                "the tokenizer has no end-of-sequence token, so the model could never learn to stop. "
+                "Set eos_token in the checkpoint's tokenizer_config.json."
+            )
+        self.tokenizer = tokenizer
+        self.style = style
+        self.eos_id: int = tokenizer.eos_token_id
+        self.prefix_ids: list[int] = _prefix(tokenizer)
+        """What the tokenizer puts before every text: BOS for Llama, nothing for GPT-2."""
+        specials = sorted((token for token in tokenizer.all_special_tokens if token), key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, specials))) if specials else None
+
+    def literal(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encode people's text: no token is added, and spelled-out control tokens stay ordinary characters."""
+        if not texts:
+            return []
+        return self.tokenizer(
+            list(texts),
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        ).input_ids
+
+    def documents(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encode whole documents, each with what the tokenizer puts before it and EOS behind it."""
+        return [[*self.prefix_ids, *ids, self.eos_id] for ids in self.literal(texts)]
+
+    def prompts(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encode prompts as the model reads them before its answer; the separator of the style belongs to them."""
+        return [[*self.prefix_ids, *ids] for ids in self.literal([text + self.style.separator for text in texts])]
+
+    def answers(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encode answers; each ends with EOS, also where EOS and pad are the same id."""
+        return [[*ids, self.eos_id] for ids in self.literal(texts)]
+
+    def chat(self, messages: Sequence[Mapping[str, str]]) -> list[tuple[list[int], bool]]:
+        """Encode a conversation as pieces (ids, learned): assistant turns with their terminator are learned.
+
+        Each assistant turn is what the template adds to its own generation prompt, so the ids before it are exactly
+        those that `chat_prompt` gives at generation.
+
+        Raises:
+            DataError: The template fails, or rewrites earlier turns so that the turns cannot be told apart.
+        """
+        pieces: list[tuple[list[int], bool]] = []
+        done = ""
+        for index, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            opened = self._render(messages[:index], open_answer=True)
+            closed = self._render(messages[: index + 1], open_answer=False)
+            if not (opened.startswith(done) and closed.startswith(opened)):
+                raise DataError(
+                    "the chat template writes earlier turns differently when a later one is added, so it cannot be "
+                    "told which tokens are the assistant's. Use a template that only appends."
+                )
+            answer, gap = _cut_terminator(closed[len(opened) :], self.tokenizer.eos_token)
+            pieces.append((self._templated(opened[len(done) :], messages, first=not done), False))
+            pieces.append((self._templated(answer, messages), True))
+            done = closed[: len(closed) - len(gap)]
+        return pieces
+
+    def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Encode a conversation that waits for the assistant's next turn."""
+        ids = [piece_id for piece, _ in self.chat(messages) for piece_id in piece]
+        done = self._render_done(messages)
+        opened = self._render(messages, open_answer=True)
+        return ids + self._templated(opened[len(done) :], messages, first=not done)
+
+    def _render_done(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Return the text that `chat` has encoded: all up to the end of the last assistant turn."""
+        turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+        if not turns:
+            return ""
+        closed = self._render(messages[: turns[-1] + 1], open_answer=False)
+        opened = self._render(messages[: turns[-1]], open_answer=True)
+        _, gap = _cut_terminator(closed[len(opened) :], self.tokenizer.eos_token)
+        return closed[: len(closed) - len(gap)]
+
+    def _render(self, messages: Sequence[Mapping[str, str]], *, open_answer: bool) -> str:
+        try:
+            return self.tokenizer.apply_chat_template(
+                list(messages),
+                chat_template=self.style.chat_template,
+                tokenize=False,
+                add_generation_prompt=open_answer,
+            )
+        except Exception as error:  # Jinja's own errors, and whatever a template raises on purpose
+            raise DataError(f"the chat template refuses the conversation: {error}") from error
+
+    def _templated(self, text: str, messages: Sequence[Mapping[str, str]], first: bool = False) -> list[int]:
+        """Encode text that a template wrote: its control tokens are meant, those inside a message are not."""
+        typed = [message["content"] for message in messages if self._names_control_token(message["content"])]
+        if not typed:
+            ids = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        else:
+            ids = []
+            for part in re.split(f"({'|'.join(map(re.escape, sorted(typed, key=len, reverse=True)))})", text):
+                ids += self.literal([part])[0] if part in typed else self._with_control_tokens(part)
+        # A template that writes BOS itself must not get a second one.
+        return [*self.prefix_ids, *ids] if first and ids[: len(self.prefix_ids)] != self.prefix_ids else ids
+
+    def _with_control_tokens(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+
+    def _names_control_token(self, text: str) -> bool:
+        return self._special is not None and self._special.search(text) is not None
+
+
+def style_for(format_name: str, tokenizer: Any, separator: str) -> PromptStyle:
+    """Return how rows of a format are framed with this tokenizer; the plain template where a chat one is missing."""
+    if format_name == "chat":
+        return PromptStyle(format="chat", chat_template=tokenizer.chat_template or PLAIN_CHAT_TEMPLATE)
+    if format_name == "prompt_completion":
+        return PromptStyle(format="prompt_completion", separator=separator)
+    return PromptStyle()
+
+
+def _prefix(tokenizer: Any) -> list[int]:
+    """Return the ids a tokenizer puts before a text, found by encoding a letter with and without them."""
+    bare = tokenizer("a", add_special_tokens=False).input_ids
+    framed = tokenizer("a").input_ids
+    for start in range(len(framed) - len(bare) + 1):
+        if framed[start : start + len(bare)] == bare:
+            return framed[:start]
+    return []
+
+
+def _cut_terminator(answer: str, eos: str) -> tuple[str, str]:
+    """Split what follows the terminator off an assistant turn: `("Hi.<eos>", "\\n")`.
+
+    Templates write a newline behind the end-of-turn token; nothing teaches by predicting it, and generation has
+    stopped before it.
+    """
+    stripped = answer.rstrip()
+    return (stripped, answer[len(stripped) :]) if stripped.endswith(eos) or stripped.endswith(">") else (answer, "")
