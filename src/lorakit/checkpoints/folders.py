@@ -1,0 +1,233 @@
+"""Folders that are whole or not there: written aside, flushed, hashed, renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from lorakit.errors import CheckpointError, Interrupted
+
+HASHES = "hashes.json"
+"""Written last: the size and sha256 of every other file of the folder."""
+
+_UNHASHED = frozenset({HASHES, "local.json"})
+_NO_SUCH_CALL = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@contextlib.contextmanager
+def whole_folder(destination: Path, force: bool = False) -> Iterator[Path]:
+    """Give a folder to write into, which becomes `destination` when the block ends without an error.
+
+    A reader sees nothing, or the folder with every file flushed and `hashes.json` telling what it holds. On an error
+    or a signal nothing is left behind; what a `kill -9` left is swept by the next call.
+
+    Args:
+        destination: Must not exist, or be empty, unless `force`.
+        force: Replace an existing folder, once the new one is whole.
+
+    Raises:
+        CheckpointError: The destination is taken, the disk is full, or the file system refuses.
+    """
+    destination = destination.absolute()
+    check_destination(destination, force)
+    with _plain_errors(destination), _signals_raise():
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(destination)
+        aside = _beside(destination, "new")
+        try:
+            aside.mkdir()
+            yield aside
+            write_hashes(aside)
+            _put_in_place(aside, destination)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def check_destination(destination: Path, force: bool = False) -> None:
+    """Raise CheckpointError where `whole_folder` could not write; called early, before hours of work."""
+    if destination.exists() and not destination.is_dir():
+        raise CheckpointError(f"{destination} is a file; give a folder that does not exist yet.")
+    if destination.is_dir() and any(destination.iterdir()) and not force:
+        raise CheckpointError(f"{destination} exists and is not empty; give another folder, or --force to replace it.")
+
+
+def write_files(folder: Path, writer: Callable[[Path], None]) -> None:
+    """Put files into a folder that stays: all are written aside, flushed, then renamed into place.
+
+    `hashes.json` is removed first and written last, over these files alone: while it is missing, the folder is being
+    written. Other files of the folder are left as they are.
+
+    Args:
+        folder: Made when missing.
+        writer: Gets a fresh folder and writes the files there; no subfolders.
+
+    Raises:
+        CheckpointError: The disk is full, or the file system refuses.
+    """
+    with _plain_errors(folder), _signals_raise():
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder / "files")
+        aside = _beside(folder / "files", "new")
+        try:
+            aside.mkdir()
+            writer(aside)
+            write_hashes(aside)
+            (folder / HASHES).unlink(missing_ok=True)
+            names = sorted(file.name for file in aside.iterdir())
+            for name in [*(name for name in names if name != HASHES), HASHES]:
+                os.replace(aside / name, folder / name)
+            _flush(folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_hashes(folder: Path) -> None:
+    """Flush every file of `folder` and write `hashes.json` beside them."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name not in _UNHASHED)
+    listed = {
+        file.relative_to(folder).as_posix(): {"sha256": _sha256(file), "size": file.stat().st_size} for file in files
+    }
+    (folder / HASHES).write_text(json.dumps({"format": 1, "files": listed}, indent=1) + "\n", encoding="utf-8")
+    inner = [entry for entry in folder.rglob("*") if not entry.is_symlink()]
+    for entry in (*inner, folder):
+        _flush(entry)
+
+
+def read_hashes(folder: Path) -> dict[str, dict[str, str | int]]:
+    """Return file name -> sha256 and size; empty for a folder without `hashes.json`.
+
+    Raises:
+        CheckpointError: `hashes.json` cannot be read.
+    """
+    file = folder / HASHES
+    if not file.exists():
+        return {}
+    try:
+        return {
+            name: {"sha256": str(entry["sha256"]), "size": int(entry["size"])}
+            for name, entry in json.loads(file.read_text(encoding="utf-8"))["files"].items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise CheckpointError(f"{file} is damaged ({problem}); use another copy of this folder.") from problem
+
+
+def check_hashes(folder: Path) -> bool:
+    """Check every file that `hashes.json` lists.
+
+    Returns:
+        Whether there was a `hashes.json` to check against.
+
+    Raises:
+        CheckpointError: A listed file is missing or has changed; the message names it.
+    """
+    hashes = read_hashes(folder)
+    for name, entry in hashes.items():
+        file = folder / name
+        if not file.is_file():
+            raise CheckpointError(f"{file} is missing, and {HASHES} lists it; use another copy of this folder.")
+        if file.stat().st_size != entry["size"] or _sha256(file) != entry["sha256"]:
+            raise CheckpointError(f"{file} is damaged or was edited: it differs from {HASHES}. Use another copy.")
+    return bool(hashes)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _beside(destination: Path, kind: str) -> Path:
+    return destination.with_name(f".{destination.name}.{kind}-{os.getpid()}")
+
+
+def _put_in_place(aside: Path, destination: Path) -> None:
+    retired = _beside(destination, "old")
+    if destination.is_dir() and any(destination.iterdir()):
+        os.rename(destination, retired)
+    try:
+        os.rename(aside, destination)
+    except BaseException:
+        if retired.exists():
+            os.rename(retired, destination)
+        raise
+    _flush(destination.parent)
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def _sweep(destination: Path) -> None:
+    """Remove what killed processes left; bring the old folder back where they died between the two renames."""
+    for leftover in destination.parent.glob(f".{destination.name}.*-*"):
+        kind, _, process = leftover.name.removeprefix(f".{destination.name}.").partition("-")
+        if kind not in ("new", "old") or not process.isdigit() or _alive(int(process)):
+            continue
+        if kind == "old" and not destination.exists():
+            os.rename(leftover, destination)
+        else:
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()
+
+
+def _flush(entry: Path) -> None:
+    descriptor = os.open(entry, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as problem:
+        # Some network and container file systems have no fsync; the rename still orders the writes there.
+        if problem.errno not in _NO_SUCH_CALL:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _plain_errors(destination: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno in _FULL:
+            raise CheckpointError(
+                f"the disk is full: {destination} was not written. Make room and try again."
+            ) from problem
+        if problem.errno == errno.EXDEV:
+            raise CheckpointError(
+                f"{destination} is a mount point, so that it cannot be renamed into place; give a folder inside it."
+            ) from problem
+        raise CheckpointError(f"{destination} was not written: {problem}.") from problem
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP unwind like Ctrl-C, where nobody handles them; a plain death would leave files behind."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        raise Interrupted(number, f"stopped by {signal.Signals(number).name}; nothing was written.")
+
+    waiting = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    if threading.current_thread() is not threading.main_thread():
+        waiting = []
+    waiting = [number for number in waiting if signal.getsignal(number) == signal.SIG_DFL]
+    for number in waiting:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in waiting:
+            signal.signal(number, signal.SIG_DFL)
