@@ -15,14 +15,14 @@ from lorakit.types import PromptStyle
 
 PLAIN_CHAT_TEMPLATE = (
     "{% for message in messages %}"
-    "{% if message['role'] == 'assistant' %}Assistant: {{ message['content'] }}{{ eos_token }}\n"
+    "{% if message['role'] == 'assistant' %}Assistant:\n{{ message['content'] }}{{ eos_token }}\n"
     "{% else %}{{ message['role'] | capitalize }}: {{ message['content'] }}\n{% endif %}"
     "{% endfor %}"
-    "{% if add_generation_prompt %}Assistant: {% endif %}"
+    "{% if add_generation_prompt %}Assistant:\n{% endif %}"
 )
 """Used, and saved with the adapter, where the checkpoint brings no chat template of its own.
 
-``User: …``, a newline, ``Assistant: …`` and the end-of-sequence token, turn by turn.
+``User: …``, ``Assistant:`` on a line of its own, the answer and the end-of-sequence token, turn by turn.
 """
 
 
@@ -48,8 +48,8 @@ class TextEncoder:
         self.eos_id: int = tokenizer.eos_token_id
         self.prefix_ids: list[int] = _prefix(tokenizer)
         """What the tokenizer puts before every text: BOS for Llama, nothing for GPT-2."""
-        specials = sorted((token for token in tokenizer.all_special_tokens if token), key=len, reverse=True)
-        self._special = re.compile("|".join(map(re.escape, specials))) if specials else None
+        controls = {*tokenizer.all_special_tokens, *(str(token) for token in tokenizer.added_tokens_decoder.values())}
+        self._control = "|".join(re.escape(token) for token in sorted(controls, key=len, reverse=True))
 
     def literal(self, texts: Sequence[str]) -> list[list[int]]:
         """Encode people's text: no token is added, and spelled-out control tokens stay ordinary characters."""
@@ -97,10 +97,10 @@ class TextEncoder:
                     "the chat template writes earlier turns differently when a later one is added, so it cannot be "
                     "told which tokens are the assistant's. Use a template that only appends."
                 )
-            answer, gap = _cut_terminator(closed[len(opened) :], self.tokenizer.eos_token)
+            answer = self._without_gap(closed[len(opened) :])
             pieces.append((self._templated(opened[len(done) :], messages, first=not done), False))
-            pieces.append((self._templated(answer, messages), True))
-            done = closed[: len(closed) - len(gap)]
+            pieces.append((self._terminated(self._templated(answer, messages)), True))
+            done = opened + answer
         return pieces
 
     def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
@@ -117,8 +117,16 @@ class TextEncoder:
             return ""
         closed = self._render(messages[: turns[-1] + 1], open_answer=False)
         opened = self._render(messages[: turns[-1]], open_answer=True)
-        _, gap = _cut_terminator(closed[len(opened) :], self.tokenizer.eos_token)
-        return closed[: len(closed) - len(gap)]
+        return opened + self._without_gap(closed[len(opened) :])
+
+    def _without_gap(self, answer: str) -> str:
+        """Cut the white space behind a turn's terminator: generation has stopped before it, so it is not learned."""
+        ended = re.search(rf"({self._control})\s*$", answer)
+        return answer[: ended.end(1)] if ended else answer
+
+    def _terminated(self, ids: list[int]) -> list[int]:
+        """Add EOS where the template ends an assistant turn without a control token."""
+        return ids if ids and ids[-1] in self.tokenizer.added_tokens_decoder else [*ids, self.eos_id]
 
     def _render(self, messages: Sequence[Mapping[str, str]], *, open_answer: bool) -> str:
         try:
@@ -135,7 +143,7 @@ class TextEncoder:
         """Encode text that a template wrote: its control tokens are meant, those inside a message are not."""
         typed = [message["content"] for message in messages if self._names_control_token(message["content"])]
         if not typed:
-            ids = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+            ids = self._with_control_tokens(text)
         else:
             ids = []
             for part in re.split(f"({'|'.join(map(re.escape, sorted(typed, key=len, reverse=True)))})", text):
@@ -147,7 +155,7 @@ class TextEncoder:
         return self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
 
     def _names_control_token(self, text: str) -> bool:
-        return self._special is not None and self._special.search(text) is not None
+        return re.search(self._control, text) is not None
 
 
 def style_for(format_name: str, tokenizer: Any, separator: str) -> PromptStyle:
@@ -167,13 +175,3 @@ def _prefix(tokenizer: Any) -> list[int]:
         if framed[start : start + len(bare)] == bare:
             return framed[:start]
     return []
-
-
-def _cut_terminator(answer: str, eos: str) -> tuple[str, str]:
-    """Split what follows the terminator off an assistant turn: `("Hi.<eos>", "\\n")`.
-
-    Templates write a newline behind the end-of-turn token; nothing teaches by predicting it, and generation has
-    stopped before it.
-    """
-    stripped = answer.rstrip()
-    return (stripped, answer[len(stripped) :]) if stripped.endswith(eos) or stripped.endswith(">") else (answer, "")
