@@ -48,6 +48,9 @@ class TextEncoder:
         self.eos_id: int = tokenizer.eos_token_id
         self.prefix_ids: list[int] = _prefix(tokenizer)
         """What the tokenizer puts before every text: BOS for Llama, nothing for GPT-2."""
+        start_id = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+        self.start_ids: list[int] = self.prefix_ids or [start_id]
+        """What stands before a document, and what generation from nothing starts with."""
         controls = {*tokenizer.all_special_tokens, *(str(token) for token in tokenizer.added_tokens_decoder.values())}
         self._control = "|".join(re.escape(token) for token in sorted(controls, key=len, reverse=True))
 
@@ -65,8 +68,8 @@ class TextEncoder:
         ).input_ids
 
     def documents(self, texts: Sequence[str]) -> list[list[int]]:
-        """Encode whole documents, each with what the tokenizer puts before it and EOS behind it."""
-        return [[*self.prefix_ids, *ids, self.eos_id] for ids in self.literal(texts)]
+        """Encode whole documents, each with a start token before it, so that its first word is learned, and EOS."""
+        return [[*self.start_ids, *ids, self.eos_id] for ids in self.literal(texts)]
 
     def prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """Encode prompts as the model reads them before its answer; the separator of the style belongs to them."""

@@ -1,1 +1,23 @@
-"""WHICH weights learn, a file each."""
+"""WHICH weights learn, a file each: `apply(model, settings, family) -> (model, Trainable)`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+METHODS = {
+    "full": "lorakit.methods.full:apply",
+    "freeze": "lorakit.methods.freeze:apply",
+    "head": "lorakit.methods.head:apply",
+    "lora": "lorakit.methods.lora:apply",
+}
+"""Name in a recipe -> module and function, imported on use."""
+
+FORMS = {"full": "full", "freeze": "changed", "head": "changed", "lora": "lora"}
+"""Name of a method -> the form in which its result is saved (`adapters/manifest.py`)."""
+
+
+def load(name: str) -> Any:
+    """Import the function of a method."""
+    module, _, function = METHODS[name].partition(":")
+    return getattr(importlib.import_module(module), function)

@@ -1,0 +1,171 @@
+"""Which rows make an optimizer step, and how a step is cut into micro-batches: by tokens, without padding.
+
+A step is a property of the recipe alone: its rows depend on the lengths, the seed and the epoch. How many processes
+share it and how much of it is computed at once never changes which rows it holds, and so never changes the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lorakit.types import Example
+
+
+@dataclass(frozen=True)
+class FixedPlan:
+    """Steps over examples that are held in memory."""
+
+    examples: Sequence[Example]
+    seed: int
+    epochs: int
+    tokens_per_step: int | None = 8192
+    rows_per_step: int | None = None
+    max_steps: int | None = None
+
+    def total(self) -> int:
+        """Return the number of optimizer steps of the whole run."""
+        if self.rows_per_step is not None:
+            steps = self.epochs * -(-len(self.examples) // self.rows_per_step)
+        else:
+            steps = sum(len(self.epoch(epoch)) for epoch in range(self.epochs))
+        return steps if self.max_steps is None else min(steps, self.max_steps)
+
+    def epoch(self, epoch: int) -> list[list[int]]:
+        """Return the steps of one epoch as lists of indices: a permutation of all, drawn from (seed, epoch) alone."""
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.examples))
+        if self.rows_per_step is not None:
+            return [part.tolist() for part in _parts(order, self.rows_per_step)]
+        lengths = [len(self.examples[index]) for index in order]
+        return [order[cut].tolist() for cut in filled(lengths, self.tokens_per_step or 8192)]
+
+    def steps(self, skip: int = 0) -> Iterator[tuple[int, list[Example]]]:
+        """Yield (epoch, rows of a step), leaving out the first `skip` steps of the run."""
+        done = 0
+        for epoch in range(self.epochs):
+            for step in self.epoch(epoch):
+                if self.max_steps is not None and done >= self.max_steps:
+                    return
+                done += 1
+                if done > skip:
+                    yield epoch, [self.examples[index] for index in step]
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """Steps over rows that are read while training, shuffled within a buffer."""
+
+    read: Callable[[], Iterable[Example]]
+    """Starts reading from the beginning; called again for each epoch."""
+    seed: int
+    max_steps: int
+    buffer: int
+    tokens_per_step: int | None = 8192
+    rows_per_step: int | None = None
+
+    def total(self) -> int:
+        """Return the number of optimizer steps of the whole run."""
+        return self.max_steps
+
+    def steps(self, skip: int = 0) -> Iterator[tuple[int, list[Example]]]:
+        """Yield (epoch, rows of a step); the first `skip` steps are read again and left out, so order is kept."""
+        done, epoch = 0, 0
+        while done < self.max_steps:
+            before = done
+            for step in self._epoch(epoch):
+                done += 1
+                if done > skip:
+                    yield epoch, step
+                if done == self.max_steps:
+                    return
+            if done == before:
+                return
+            epoch += 1
+
+    def _epoch(self, epoch: int) -> Iterator[list[Example]]:
+        step: list[Example] = []
+        tokens = 0
+        for example in self._shuffled(epoch):
+            full = (
+                len(step) == self.rows_per_step
+                if self.rows_per_step is not None
+                else tokens + len(example) > (self.tokens_per_step or 8192)
+            )
+            if step and full:
+                yield step
+                step, tokens = [], 0
+            step.append(example)
+            tokens += len(example)
+        if step:
+            yield step
+
+    def _shuffled(self, epoch: int) -> Iterator[Example]:
+        generator = np.random.default_rng((self.seed, epoch))
+        held: list[Example] = []
+        for example in self.read():
+            if len(held) < self.buffer:
+                held.append(example)
+                continue
+            index = int(generator.integers(self.buffer))
+            held[index], example = example, held[index]
+            yield example
+        yield from (held[index] for index in generator.permutation(len(held)))
+
+
+Plan = FixedPlan | StreamPlan
+
+
+def filled(lengths: Sequence[int], budget: int) -> list[slice]:
+    """Cut a sequence into consecutive slices whose lengths add up to at most `budget`; a longer row stands alone."""
+    slices, start, total = [], 0, 0
+    for index, length in enumerate(lengths):
+        if index > start and total + length > budget:
+            slices.append(slice(start, index))
+            start, total = index, 0
+        total += length
+    if start < len(lengths):
+        slices.append(slice(start, len(lengths)))
+    return slices
+
+
+def share(examples: Sequence[Example], rank: int, world: int) -> list[Example]:
+    """Return the rows of a step that process `rank` of `world` computes, about equal in tokens.
+
+    Longest first, each to the process with the fewest tokens so far; ties go to the lower rank.
+    """
+    if world == 1:
+        return list(examples)
+    loads = [0] * world
+    mine = []
+    for example in sorted(examples, key=len, reverse=True):
+        lightest = loads.index(min(loads))
+        loads[lightest] += len(example)
+        if lightest == rank:
+            mine.append(example)
+    return mine
+
+
+def micro_batches(examples: Sequence[Example], budget: int, packed: bool) -> list[list[Example]]:
+    """Cut rows into micro-batches of at most `budget` tokens, padding included; a longer row stands alone.
+
+    Args:
+        examples: Rows of one step, or of an evaluation.
+        budget: Tokens computed at once.
+        packed: Whether rows lie end to end; otherwise rows of similar length are put together (buckets).
+    """
+    if packed:
+        return [list(examples[cut]) for cut in filled([len(example) for example in examples], budget)]
+    batches: list[list[Example]] = []
+    for example in sorted(examples, key=len, reverse=True):
+        # Sorted downwards, the first row of a batch is its width.
+        if batches and (len(batches[-1]) + 1) * len(batches[-1][0]) <= budget:
+            batches[-1].append(example)
+        else:
+            batches.append([example])
+    return batches
+
+
+def _parts(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    return (order[start : start + size] for start in range(0, len(order), size))

@@ -1,0 +1,33 @@
+"""Train the output layer alone: a linear probe on what the frozen model already knows."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from lorakit.families import Family
+from lorakit.methods.settings import HeadSettings
+from lorakit.methods.trainable import is_tied, summarise
+from lorakit.types import Trainable
+
+
+def apply(model: nn.Module, settings: HeadSettings, family: Family) -> tuple[nn.Module, Trainable]:
+    """Freeze all but the output layer; one that is tied to the embeddings is copied first, so that it alone moves."""
+    model.requires_grad_(False)
+    head = model.get_output_embeddings()
+    notes: tuple[str, ...] = ()
+    if is_tied(model):
+        untie(model)
+        size = head.weight.numel()
+        notes = (
+            f"the output layer was tied to the embeddings and is now a copy of its own: {size:,} weights more, "
+            f"and the merged model stores both",
+        )
+    head.requires_grad_(True)
+    return model, summarise(model, notes)
+
+
+def untie(model: nn.Module) -> None:
+    """Give the output layer a copy of the embeddings, and say so in the model's config."""
+    head = model.get_output_embeddings()
+    head.weight = nn.Parameter(head.weight.detach().clone())
+    model.config.tie_word_embeddings = False

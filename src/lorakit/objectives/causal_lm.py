@@ -1,0 +1,191 @@
+"""Learn the next token: of answers (prompts are read, not learned), of assistant turns, or of whole documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from lorakit.data.encoding import TextEncoder
+from lorakit.errors import DataError
+from lorakit.objectives.settings import CausalLMSettings
+from lorakit.types import Batch, Example, Row
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+IGNORED = -100
+"""Label of a position that is not learned."""
+
+
+@dataclass
+class CausalLM:
+    """Next-token prediction (Radford et al. 2018, equation 1), summed over labelled tokens.
+
+    Labels are set by position, never by token id, so the EOS of an answer is learned also where pad and EOS are one.
+    """
+
+    settings: CausalLMSettings
+    encoder: TextEncoder
+    max_length: int
+    """Longest example in tokens."""
+    too_long: Literal["error", "drop", "truncate_prompt"] = "error"
+    label_logits_only: bool = True
+    """Whether the fast path of `fast/logits.py` is taken."""
+    notes: list[str] = field(default_factory=list)
+    """Counted lines about rows that were cut or left out."""
+
+    name = "causal_lm"
+
+    def encode(self, rows: Sequence[Row], first: int = 0) -> list[Example]:
+        """Turn canonical rows into examples.
+
+        Args:
+            rows: Canonical rows of the encoder's format.
+            first: Number of the first row in reading order.
+
+        Raises:
+            DataError: Rows are longer than `max_length` and `too_long` says so, or nothing is left to learn.
+        """
+        kind = self.encoder.style.format
+        pieces_of = {"text": self._documents, "prompt_completion": self._pairs, "chat": self._chats}[kind]
+        examples: list[Example] = []
+        refused: list[str] = []
+        counted = {"drop": 0, "truncate_prompt": 0}
+        for number, (row, pieces) in enumerate(zip(rows, pieces_of(rows), strict=True), start=first):
+            if kind == "text":
+                examples += self._windows(pieces[0][0], number, row.where)
+                continue
+            example = self._example(pieces, number, row.where)
+            if len(example) > self.max_length:
+                shorter = self._without_start(example) if self.too_long == "truncate_prompt" else None
+                if shorter is None and self.too_long != "drop":
+                    refused.append(
+                        f"{row.where} ({len(example):,} tokens, {_answer_length(example):,} of them learned)"
+                    )
+                    continue
+                counted[self.too_long] += 1
+                if shorter is None:
+                    continue
+                example = shorter
+            examples.append(example)
+        self._report(refused, counted)
+        return examples
+
+    def collate(self, examples: Sequence[Example], packed: bool) -> Batch:
+        """Lay examples end to end in one row (`packed`), or one below the other, padded at the right.
+
+        Padding carries the EOS id, no label, and attention mask 0.
+        """
+        import torch
+
+        from lorakit.fast.varlen import positions
+
+        lengths = tuple(len(example) for example in examples)
+        width = sum(lengths) if packed else max(lengths)
+        ids_BT = np.full((1 if packed else len(examples), width), self.encoder.eos_id, dtype=np.int64)
+        starts = np.cumsum((0, *lengths[:-1])) if packed else np.arange(len(examples)) * width
+        learned: list[np.ndarray] = []
+        targets: list[np.ndarray] = []
+        for start, example in zip(starts, examples, strict=True):
+            ids_BT.reshape(-1)[start : start + len(example)] = example.ids
+            # The position before a labelled token predicts it; the first token of a row has none before it.
+            before_L = np.flatnonzero(example.labels[1:] != IGNORED)
+            learned.append(start + before_L)
+            targets.append(example.labels[before_L + 1])
+        inputs = {"input_ids": torch.from_numpy(ids_BT)}
+        if packed:
+            inputs["position_ids"] = positions(lengths)[None]
+        else:
+            inputs["attention_mask"] = (torch.arange(width)[None] < torch.tensor(lengths)[:, None]).long()
+        return Batch(
+            inputs=inputs,
+            positions_L=torch.from_numpy(np.concatenate(learned).astype(np.int64)),
+            targets_L=torch.from_numpy(np.concatenate(targets).astype(np.int64)),
+            lengths=lengths if packed else (),
+            rows=tuple(example.row for example in examples),
+            tokens=sum(lengths),
+        )
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """Return the number of labelled tokens."""
+        return {"tokens": float(len(batch.targets_L))}
+
+    def loss_sums(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Return the cross-entropy in nats summed over labelled tokens, shape (), float32."""
+        from contextlib import nullcontext
+
+        from torch.nn.functional import cross_entropy
+
+        from lorakit.fast.logits import labelled_only
+
+        fast = self.label_logits_only
+        packed = {"segment_lengths": batch.lengths} if batch.lengths else {}
+        with labelled_only(model, batch.positions_L) if fast else nullcontext():
+            logits_BTV = model(**batch.inputs, **packed, use_cache=False).logits
+        logits_LV = logits_BTV.reshape(-1, logits_BTV.shape[-1])
+        if not fast:
+            logits_LV = logits_LV.index_select(0, batch.positions_L)
+        return {"tokens": cross_entropy(logits_LV.float(), batch.targets_L, reduction="sum")}
+
+    def _documents(self, rows: Sequence[Row]) -> Iterable[list[tuple[list[int], bool]]]:
+        return [[(ids, True)] for ids in self.encoder.documents([row.fields["text"] for row in rows])]
+
+    def _pairs(self, rows: Sequence[Row]) -> Iterable[list[tuple[list[int], bool]]]:
+        prompts = self.encoder.prompts([row.fields["prompt"] for row in rows])
+        answers = self.encoder.answers([row.fields["completion"] for row in rows])
+        return [[(prompt, False), (answer, True)] for prompt, answer in zip(prompts, answers, strict=True)]
+
+    def _chats(self, rows: Sequence[Row]) -> Iterable[list[tuple[list[int], bool]]]:
+        for row in rows:
+            try:
+                yield self.encoder.chat(row.fields["messages"])
+            except DataError as error:
+                raise DataError(f"{row.where}: {error}") from error
+
+    def _example(self, pieces: Sequence[tuple[Sequence[int], bool]], number: int, where: str) -> Example:
+        ids = np.fromiter((token for piece, _ in pieces for token in piece), dtype=np.int32)
+        learned = np.repeat(
+            [is_learned or self.settings.train_on_prompt for _, is_learned in pieces],
+            [len(piece) for piece, _ in pieces],
+        )
+        return Example(ids, np.where(learned, ids, IGNORED).astype(np.int32), number, where)
+
+    def _windows(self, ids: Sequence[int], number: int, where: str) -> list[Example]:
+        """Cut a document into windows that share one token, so that every token but the first is learned once."""
+        whole = np.asarray(ids, dtype=np.int32)
+        windows = []
+        for start in range(0, max(1, len(whole) - 1), self.max_length - 1):
+            window = whole[start : start + self.max_length]
+            labels = window.copy()
+            labels[0] = IGNORED
+            windows.append(Example(window, labels, number, where))
+        return windows
+
+    def _without_start(self, example: Example) -> Example | None:
+        """Cut the prompt at its start until the example fits; None where that would cut into an answer."""
+        prefix = len(self.encoder.prefix_ids)
+        surplus = len(example) - self.max_length
+        cut = slice(prefix, prefix + surplus)
+        # At least one prompt token must stay before the answer, or its first token could not be learned.
+        if (example.labels[cut] != IGNORED).any() or _answer_length(example) >= self.max_length - prefix:
+            return None
+        return Example(np.delete(example.ids, cut), np.delete(example.labels, cut), example.row, example.where)
+
+    def _report(self, refused: Sequence[str], counted: dict[str, int]) -> None:
+        if refused:
+            more = f" and {len(refused) - 5:,} more" if len(refused) > 5 else ""
+            raise DataError(
+                f"{len(refused):,} rows are longer than max_length {self.max_length:,}: "
+                f"{', '.join(refused[:5])}{more}. Raise data.max_length, or say what to do with them: --set data.too_long=drop, or truncate_prompt "
+                f"(which keeps every answer whole)."
+            )
+        for policy, sentence in (("drop", "left out"), ("truncate_prompt", "cut at the start of their prompt")):
+            if counted[policy]:
+                self.notes.append(f"{counted[policy]:,} rows longer than {self.max_length:,} tokens were {sentence}")
+
+
+def _answer_length(example: Example) -> int:
+    return int((example.labels != IGNORED).sum())
