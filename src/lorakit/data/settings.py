@@ -14,7 +14,7 @@ class SourceSettings(BaseModel):
 
     path: str = Field(min_length=1)
     """File, folder, `-` for standard input, or `hf://org/name`."""
-    weight: float = Field(default=1.0, gt=0)
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """How often each of its rows is read in an epoch (a fraction is a seeded sample); streaming: its share of draws."""
     config: str | None = None
     """Configuration of a Hub dataset."""

@@ -8,7 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+    )
 
 
 class _Optimizer(_Section):
@@ -20,7 +26,7 @@ class _Optimizer(_Section):
     """Share of the optimizer steps over which the learning rate rises from 0."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Decay of weight matrices; biases, norms and embeddings are never decayed."""
-    clip: float = Field(default=1.0, gt=0)
+    clip: float = Field(default=1.0, gt=0, allow_inf_nan=True)
     """Bound on the global gradient norm; `.inf` to leave it alone."""
 
 
@@ -74,8 +80,8 @@ class TrainSettings(_Section):
     """Recompute activations in the backward pass: less memory, about a third more time."""
     sample_answers: int = Field(default=32, ge=0)
     """Answers written at the end to count how many stop by themselves; 0: none."""
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda|mps)$")
-    """Where to compute: `auto`, `cpu`, `cuda` or `mps`."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute; `auto`: the accelerator where there is one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of matrix products; trained weights stay in float32. `auto`: bfloat16 where it is faster."""
     trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(default_factory=list)
