@@ -1,0 +1,134 @@
+"""From a name to a folder: an existing path first, then a built-in, then the Hub and its cache."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorakit.errors import CheckpointError, nearest
+
+_HUB_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors", "*.yaml"]
+_HUB_BIN = "pytorch_model*.bin*"
+_HUB_IGNORED = ["*/*", "consolidated*", "optimizer*", "training_args*"]
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A folder on this computer, and what to call it anywhere else."""
+
+    folder: Path
+    identity: str
+    """Hub id, ``builtin:NAME``, or ``local:FOLDERNAME``: never a path."""
+    revision: str | None = None
+    """Commit of a Hub snapshot; None elsewhere."""
+    notes: tuple[str, ...] = ()
+
+
+def locate(name: str, revision: str | None = None) -> Located:
+    """Return the folder that `name` stands for.
+
+    Args:
+        name: Path of a folder, name of a built-in (``tiny-gpt`` or ``builtin:tiny-gpt``), or a Hub id.
+        revision: Branch, tag or commit on the Hub.
+
+    Raises:
+        CheckpointError: Nothing of that name; the message says where was looked and what to type.
+    """
+    shipped = builtins()
+    plain = name.removeprefix("builtin:")
+    path = Path(name).expanduser()
+    if path.exists() and plain == name:
+        return _local(path, ambiguous=name in shipped, revision=revision)
+    if plain in shipped:
+        if revision is not None:
+            raise CheckpointError(f"{name} is built in and has no revisions; leave out revision {revision!r}.")
+        return Located(shipped[plain], f"builtin:{plain}")
+    if plain != name or _looks_like_a_path(name):
+        raise _missing(name, "")
+    return _from_hub(name, revision)
+
+
+def builtins() -> dict[str, Path]:
+    """Return name -> folder of the checkpoints shipped with lorakit."""
+    root = Path(str(importlib.resources.files("lorakit") / "builtin"))
+    return {file.parent.name: file.parent for file in sorted(root.glob("*/config.json"))}
+
+
+def cached_ids() -> list[str]:
+    """Return the ids of the models in the Hub's cache on this computer."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folders = sorted(Path(HF_HUB_CACHE).glob("models--*/snapshots"))
+    return [folder.parent.name.removeprefix("models--").replace("--", "/") for folder in folders]
+
+
+def _local(path: Path, ambiguous: bool, revision: str | None) -> Located:
+    if path.is_file():
+        raise CheckpointError(f"{path} is a file; give the folder that holds it: {path.parent}.")
+    if revision is not None:
+        raise CheckpointError(f"{path} is a folder and has no revisions; leave out revision {revision!r}.")
+    notes: tuple[str, ...] = ()
+    if ambiguous:
+        notes = (f"{path} is taken to be the folder of that name here; for the built-in type builtin:{path}.",)
+    return Located(path, f"local:{path.resolve().name}", notes=notes)
+
+
+def _looks_like_a_path(name: str) -> bool:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or (os.sep != "/" and os.sep in name):
+        return True
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return True
+    return False
+
+
+def _from_hub(name: str, revision: str | None) -> Located:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    def download(patterns: list[str]) -> Path:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=_HUB_IGNORED))
+
+    try:
+        folder = download(_HUB_FILES)
+        if not any(folder.glob("*.safetensors")):
+            folder = download([*_HUB_FILES, _HUB_BIN])
+    except GatedRepoError as problem:
+        raise CheckpointError(
+            f"{name} on the Hub asks for consent: accept its terms on its page, then set HF_TOKEN to a token that "
+            f"may read it."
+        ) from problem
+    except RepositoryNotFoundError as problem:
+        raise _missing(name, "the Hub has no such model, or HF_TOKEN may not read it") from problem
+    except RevisionNotFoundError as problem:
+        raise CheckpointError(f"{name} on the Hub has no revision {revision!r}.") from problem
+    except (HfHubHTTPError, OSError, ValueError) as problem:
+        raise _missing(name, _reach()) from problem
+    return Located(folder, name, revision=folder.name)
+
+
+def _reach() -> str:
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    if HF_HUB_OFFLINE:
+        return "not in the Hub's cache on this computer, and HF_HUB_OFFLINE forbids asking the Hub"
+    return "not in the Hub's cache on this computer, and the Hub could not be reached"
+
+
+def _missing(name: str, hub: str) -> CheckpointError:
+    shipped, cached = list(builtins()), cached_ids()
+    looked = [
+        f"  folder    {Path(name).expanduser().absolute()}: does not exist",
+        f"  built-in  {', '.join(shipped) or 'none shipped'}",
+        f"  Hub       {hub or 'not asked: this is no Hub id (name or owner/name)'}",
+    ]
+    if cached:
+        looked.append(f"  cached    {', '.join(cached[:8])}{', …' if len(cached) > 8 else ''}")
+    hint = nearest(name.removeprefix("builtin:"), [*shipped, *cached])
+    return CheckpointError("\n".join([f"there is no model {name!r}. {hint}".rstrip(), *looked]))
