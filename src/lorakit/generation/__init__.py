@@ -1,1 +1,1 @@
-"""Predict the next token, append it, feed it back, until the end-of-sequence token."""
+"""Writing text: the next token, one after another, until the answer ends."""

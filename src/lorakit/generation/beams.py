@@ -1,0 +1,139 @@
+"""Beam search: keep the k most probable beginnings of an answer, not the one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from lorakit.generation.context import Context
+from lorakit.generation.decoding import FinishReason, Generation, checked_log_probabilities
+from lorakit.generation.sampling import penalise_repetition
+from lorakit.generation.settings import DecodingSettings
+from lorakit.generation.streaming import TextStream
+
+
+@dataclass(frozen=True, slots=True)
+class _Beam:
+    """A beginning of an answer, or a whole one."""
+
+    ids: tuple[int, ...]
+    score: float
+    """Sum of log-probabilities after the repetition penalty; of a whole answer, divided by length ** length_penalty."""
+    log_probability: float
+    """Sum of log-probabilities by the model."""
+
+
+@torch.inference_mode()
+def beam_search(
+    model: PreTrainedModel,
+    prompt: Sequence[int],
+    settings: DecodingSettings,
+    eos_ids: Collection[int],
+    tokenizer: Any = None,
+    *,
+    joined: bool = True,
+    number: int = 0,
+) -> Generation:
+    """Write one answer by beam search.
+
+    The search keeps `num_beams` open beams and the `num_beams` best finished ones. A finished beam's score is its
+    log-probability over length ** length_penalty (Wu et al. 2016, arXiv:1609.08144, section 7, with the plain power of
+    the length). It ends when no open beam, at its present length, beats the worst finished one. Both are transformers'
+    choices, so that the answer equals `generate(num_beams=k)` token for token.
+
+    Args:
+        model: A causal language model in eval mode, on its device.
+        prompt: Ids, at least one.
+        settings: `num_beams`, `length_penalty`, `max_new_tokens` and `repetition_penalty` are read.
+        eos_ids: Ids that end an answer.
+        tokenizer: Turns ids into text; left out, `text` is empty.
+        joined: Whether the answer goes on from its prompt mid-text.
+        number: Number of the prompt, for the result.
+
+    Raises:
+        LorakitError: The prompt is empty or too long, or the logits are not finite.
+    """
+    context = Context(model, [prompt])
+    longest = settings.max_new_tokens
+    if context.limit is not None:
+        longest = min(longest, context.limit - len(prompt) + 1)
+    power = 1.0 if settings.length_penalty is None else settings.length_penalty
+    logits_BV = context.read_prompts()
+    open_beams = [_Beam((), 0.0, 0.0)]
+    finished: list[_Beam] = []
+    for length in range(1, longest + 1):
+        candidates = _extend(open_beams, logits_BV, prompt, settings, len(eos_ids))
+        ended = [length == longest or beam.ids[-1] in eos_ids for _, beam in candidates]
+        finished += [
+            _Beam(beam.ids, beam.score / length**power, beam.log_probability)
+            # Candidates below the first `num_beams` only stand in for those that end.
+            for (_, beam), end in list(zip(candidates, ended, strict=True))[: settings.num_beams]
+            if end
+        ]
+        finished = sorted(finished, key=lambda beam: -beam.score)[: settings.num_beams]
+        going = [pair for pair, end in zip(candidates, ended, strict=True) if not end][: settings.num_beams]
+        if not going or (
+            len(finished) == settings.num_beams and going[0][1].score / length**power <= finished[-1].score
+        ):
+            break
+        context.select([parent for parent, _ in going])
+        open_beams = [beam for _, beam in going]
+        logits_BV = context.read(torch.tensor([beam.ids[-1] for beam in open_beams], device=logits_BV.device))
+    return _generation(finished[0], prompt, settings, eos_ids, tokenizer, joined, number)
+
+
+def _extend(
+    beams: list[_Beam], logits_BV: Tensor, prompt: Sequence[int], settings: DecodingSettings, ends: int
+) -> list[tuple[int, _Beam]]:
+    """Return the best one-token extensions with the number of the beam each extends, best first.
+
+    There are enough that, after all that end, `num_beams` are left: every beam has `ends` ways to end.
+    """
+    log_probabilities_BV = checked_log_probabilities(logits_BV, step=len(beams[0].ids) + 1)
+    scores_BV = log_probabilities_BV
+    if settings.repetition_penalty != 1:
+        seen_BV = torch.zeros_like(logits_BV, dtype=torch.bool)
+        for row, beam in enumerate(beams):
+            seen_BV[row, [*prompt, *beam.ids]] = True
+        scores_BV = penalise_repetition(log_probabilities_BV, seen_BV, settings.repetition_penalty)
+    scores_BV = scores_BV + torch.tensor([[beam.score] for beam in beams], device=logits_BV.device)
+    wanted = max(2, 1 + ends) * settings.num_beams
+    best = scores_BV.flatten().topk(min(wanted, scores_BV.numel()))
+    vocabulary = logits_BV.shape[1]
+    extended = []
+    for place, score in zip(best.indices.tolist(), best.values.tolist(), strict=True):
+        parent, token = divmod(place, vocabulary)
+        gain = float(log_probabilities_BV[parent, token])
+        beam = beams[parent]
+        extended.append((parent, _Beam((*beam.ids, token), score, beam.log_probability + gain)))
+    return extended
+
+
+def _generation(
+    beam: _Beam,
+    prompt: Sequence[int],
+    settings: DecodingSettings,
+    eos_ids: Collection[int],
+    tokenizer: Any,
+    joined: bool,
+    number: int,
+) -> Generation:
+    ended = beam.ids[-1] in eos_ids
+    reason: FinishReason = "eos" if ended else "length" if len(beam.ids) == settings.max_new_tokens else "context"
+    text = ""
+    if tokenizer is not None:
+        stream = TextStream(tokenizer, (), prompt if joined else ())
+        text = stream.push(*(beam.ids[:-1] if ended else beam.ids)) + stream.close()
+    return Generation(
+        prompt=number,
+        sample=0,
+        ids=beam.ids,
+        text=text,
+        finish_reason=reason,
+        log_probability=beam.log_probability,
+    )
