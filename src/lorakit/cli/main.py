@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import lorakit
+from lorakit.cli.new import new
 
 app = typer.Typer(
     name="lorakit",
@@ -31,3 +32,6 @@ def main(
     ] = False,
 ) -> None:
     """Fine-tune a pretrained language model on your own data, share a small adapter, write text with it."""
+
+
+app.command()(new)

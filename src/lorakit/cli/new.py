@@ -1,0 +1,60 @@
+"""`lorakit new`: a checkpoint with random weights and a tokenizer of its own."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lorakit.cli import screen
+
+
+class Precision(StrEnum):
+    """Precision in which weights are stored."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+def new(
+    architecture: Annotated[str, typer.Argument(help="gpt2 or llama.")],
+    tokenizer_from: Annotated[Path, typer.Option(help="Text file (UTF-8) the tokenizer is learned from.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the checkpoint.")],
+    vocab_size: Annotated[int, typer.Option(help="Most tokens of the tokenizer; at least 257.")] = 4096,
+    layers: Annotated[int, typer.Option(min=1, help="Blocks.")] = 4,
+    hidden: Annotated[int, typer.Option(min=1, help="Width of the hidden states; a multiple of --heads.")] = 192,
+    heads: Annotated[int, typer.Option(min=1, help="Attention heads of a block.")] = 6,
+    positions: Annotated[int, typer.Option(min=2, help="Longest input in tokens.")] = 256,
+    dtype: Annotated[Precision, typer.Option(help="Precision in which the weights are stored.")] = Precision.float32,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the weights.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace the folder if it exists.")] = False,
+) -> None:
+    """Make a checkpoint with random weights and a tokenizer learned from your text, ready to be pretrained.
+
+    Example: lorakit new gpt2 --tokenizer-from README.md --vocab-size 512 -o my-gpt
+    """
+    from lorakit.workflows.creating import new as create
+
+    created = create(
+        architecture,
+        tokenizer_from,
+        output,
+        vocab_size=vocab_size,
+        layers=layers,
+        hidden=hidden,
+        heads=heads,
+        positions=positions,
+        dtype=dtype.value,
+        seed=seed,
+        force=force,
+    )
+    for note in created.notes:
+        screen.say(note)
+    screen.say(
+        f"{created.parameters:,} weights · {created.vocabulary:,} tokens in the vocabulary · "
+        f"{created.size / 1e6:.1f} MB on disk"
+    )
+    screen.say(f"Next: lorakit train --model {output} --data {tokenizer_from} --method full", style=screen.ACCENT)
+    typer.echo(screen.safe(str(output)))
