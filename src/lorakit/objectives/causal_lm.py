@@ -177,9 +177,10 @@ class CausalLM:
     def _report(self, refused: Sequence[str], counted: dict[str, int]) -> None:
         if refused:
             more = f" and {len(refused) - 5:,} more" if len(refused) > 5 else ""
+            listed = f"{', '.join(refused[:5])}{more}"
             raise DataError(
-                f"{len(refused):,} rows are longer than max_length {self.max_length:,}: "
-                f"{', '.join(refused[:5])}{more}. Raise data.max_length, or say what to do with them: --set data.too_long=drop, or truncate_prompt "
+                f"{len(refused):,} rows are longer than max_length {self.max_length:,}: {listed}. "
+                f"Raise data.max_length, or say what to do with them: --set data.too_long=drop, or truncate_prompt "
                 f"(which keeps every answer whole)."
             )
         for policy, sentence in (("drop", "left out"), ("truncate_prompt", "cut at the start of their prompt")):

@@ -1,0 +1,78 @@
+"""One run: what the loop needs, put together once and handed around."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lorakit.data.batching import Plan, micro_batches, share
+from lorakit.training.precision import Precision, compute
+from lorakit.training.reporters import Reporters
+from lorakit.training.settings import OptimSettings, TrainSettings
+from lorakit.training.signals import Signals
+from lorakit.types import Batch, Example, Objective
+
+
+@dataclass
+class Run:
+    """The parts of one training run on this process."""
+
+    folder: Path
+    model: nn.Module
+    """As `accelerator.prepare` returned it."""
+    objective: Objective
+    plan: Plan
+    evaluation: Sequence[Example]
+    optimizer: Any
+    accelerator: Any
+    optim: OptimSettings
+    train: TrainSettings
+    learning_rate: float
+    """Peak of the schedule."""
+    packed: bool
+    """Whether rows lie end to end; otherwise in buckets of similar length, padded."""
+    budget: int
+    """Tokens computed at once on this process."""
+    precision: Precision
+    reporters: Reporters
+    signals: Signals = field(default_factory=Signals)
+
+    @property
+    def bare_model(self) -> nn.Module:
+        """The model without the wrapper of several processes."""
+        return self.accelerator.unwrap_model(self.model)
+
+    def batches(self, examples: Sequence[Example]) -> list[Batch]:
+        """Return this process's part of `examples` as micro-batches; empty where there are fewer rows than processes."""
+        mine = share(examples, self.accelerator.process_index, self.accelerator.num_processes)
+        return [self.objective.collate(part, self.packed) for part in micro_batches(mine, self.budget, self.packed)]
+
+    def placed(self, batch: Batch) -> Batch:
+        """Return `batch` on this process's device."""
+        device = self.accelerator.device
+        return replace(
+            batch,
+            inputs={name: value.to(device, non_blocking=True) for name, value in batch.inputs.items()},
+            positions_L=batch.positions_L.to(device, non_blocking=True),
+            targets_L=batch.targets_L.to(device, non_blocking=True),
+        )
+
+    def computing(self) -> AbstractContextManager[object]:
+        """Return the context of forward passes."""
+        return compute(self.precision, self.accelerator.device)
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        """Return the sums of `values` over all processes."""
+        if self.accelerator.num_processes == 1:
+            return list(values)
+        # gloo and NCCL both add float64; MPS has no float64 and no second process.
+        summed: Tensor = self.accelerator.reduce(
+            torch.tensor(values, dtype=torch.float64, device=self.accelerator.device), reduction="sum"
+        )
+        return summed.tolist()
