@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -36,8 +36,8 @@ def labelled_only(model: nn.Module, positions_L: Tensor) -> Iterator[None]:
         handle.remove()
 
 
-def output_layer(model: nn.Module) -> nn.Module:
+def output_layer(model: Any) -> nn.Module:
     """Return the layer that scores the vocabulary, through any wrapper."""
     while not hasattr(model, "get_output_embeddings"):
         model = model.module
-    return model.get_output_embeddings()
+    return cast(nn.Module, model.get_output_embeddings())

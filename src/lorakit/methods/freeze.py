@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from lorakit.errors import TrainingError
 from lorakit.families import Family
@@ -12,8 +11,11 @@ from lorakit.methods.settings import FreezeSettings
 from lorakit.methods.trainable import blocks, is_tied, silence_dropout, summarise
 from lorakit.types import Trainable
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-def apply(model: nn.Module, settings: FreezeSettings, family: Family) -> tuple[nn.Module, Trainable]:
+
+def apply(model: PreTrainedModel, settings: FreezeSettings, family: Family) -> tuple[PreTrainedModel, Trainable]:
     """Freeze the embeddings and the first blocks, or what the patterns name; never unties the output layer.
 
     Raises:
@@ -33,7 +35,7 @@ def apply(model: nn.Module, settings: FreezeSettings, family: Family) -> tuple[n
     return model, summarise(model, tuple(notes))
 
 
-def _freeze_lower(model: nn.Module, count: int | None, family: Family) -> None:
+def _freeze_lower(model: PreTrainedModel, count: int | None, family: Family) -> None:
     layers = blocks(model, family)
     count = len(layers) // 2 if count is None else count
     if count > len(layers):
@@ -47,7 +49,7 @@ def _freeze_lower(model: nn.Module, count: int | None, family: Family) -> None:
         block.requires_grad_(False)
 
 
-def _freeze_patterns(model: nn.Module, patterns: list[str]) -> None:
+def _freeze_patterns(model: PreTrainedModel, patterns: list[str]) -> None:
     names = [name for name, _ in model.named_parameters()]
     idle = [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in names)]
     if idle:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import TYPE_CHECKING
 
 from lorakit.families import Family
 from lorakit.methods.settings import FullSettings
 from lorakit.methods.trainable import summarise
 from lorakit.types import Trainable
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-def apply(model: nn.Module, settings: FullSettings, family: Family) -> tuple[nn.Module, Trainable]:
+
+def apply(model: PreTrainedModel, settings: FullSettings, family: Family) -> tuple[PreTrainedModel, Trainable]:
     """Leave `model` as it is, every weight learning."""
     return model.requires_grad_(True), summarise(model)

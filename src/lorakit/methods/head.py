@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import nn
 
 from lorakit.families import Family
@@ -9,8 +11,11 @@ from lorakit.methods.settings import HeadSettings
 from lorakit.methods.trainable import is_tied, summarise
 from lorakit.types import Trainable
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-def apply(model: nn.Module, settings: HeadSettings, family: Family) -> tuple[nn.Module, Trainable]:
+
+def apply(model: PreTrainedModel, settings: HeadSettings, family: Family) -> tuple[PreTrainedModel, Trainable]:
     """Freeze all but the output layer; one that is tied to the embeddings is copied first, so that it alone moves."""
     model.requires_grad_(False)
     head = model.get_output_embeddings()
@@ -26,7 +31,7 @@ def apply(model: nn.Module, settings: HeadSettings, family: Family) -> tuple[nn.
     return model, summarise(model, notes)
 
 
-def untie(model: nn.Module) -> None:
+def untie(model: PreTrainedModel) -> None:
     """Give the output layer a copy of the embeddings, and say so in the model's config."""
     head = model.get_output_embeddings()
     head.weight = nn.Parameter(head.weight.detach().clone())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from torch import nn
 
 from lorakit.errors import TrainingError, nearest
@@ -10,8 +12,11 @@ from lorakit.methods.settings import LoraSettings
 from lorakit.methods.trainable import summarise
 from lorakit.types import Trainable
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-def apply(model: nn.Module, settings: LoraSettings, family: Family) -> tuple[nn.Module, Trainable]:
+
+def apply(model: PreTrainedModel, settings: LoraSettings, family: Family) -> tuple[PreTrainedModel, Trainable]:
     """Wrap `model` so that W becomes W + alpha / rank * B A (Hu et al. 2021, arXiv:2106.09685, equation 3).
 
     Returns:
@@ -47,7 +52,7 @@ def apply(model: nn.Module, settings: LoraSettings, family: Family) -> tuple[nn.
     return adapted, summarise(adapted)
 
 
-def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
+def linear_layers(model: PreTrainedModel) -> dict[str, Any]:
     """Return every matrix product of the blocks by name: Linear and GPT-2's Conv1D, the output layer left out."""
     from transformers.pytorch_utils import Conv1D
 
@@ -59,7 +64,7 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def _targets(settings: LoraSettings, family: Family, layers: dict[str, nn.Module]) -> set[str]:
+def _targets(settings: LoraSettings, family: Family, layers: dict[str, Any]) -> set[str]:
     ends = {name.rsplit(".", 1)[-1] for name in layers}
     if settings.targets == "all-linear" or (settings.targets is None and not family.targets):
         return ends

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from typing import TYPE_CHECKING, cast
 
 from torch import nn
 
@@ -11,8 +12,11 @@ from lorakit.errors import TrainingError
 from lorakit.families import Family
 from lorakit.types import Trainable
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-def summarise(model: nn.Module, notes: tuple[str, ...] = ()) -> Trainable:
+
+def summarise(model: PreTrainedModel, notes: tuple[str, ...] = ()) -> Trainable:
     """Count what learns, by kind of layer, in the order of the model.
 
     Raises:
@@ -44,21 +48,21 @@ def _kind(name: str) -> str:
     return re.sub(r"\.(weight|bias)$", "", name)
 
 
-def blocks(model: nn.Module, family: Family) -> nn.ModuleList:
+def blocks(model: PreTrainedModel, family: Family) -> nn.ModuleList:
     """Return the list of the model's blocks.
 
     Raises:
         TrainingError: The type is outside the table and its blocks cannot be told.
     """
     if family.blocks:
-        return model.get_submodule(family.blocks)
+        return cast(nn.ModuleList, model.get_submodule(family.blocks))
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
     if not lists:
         raise TrainingError(f"the blocks of a {family.model_type!r} model cannot be told; freeze by method.patterns.")
     return max(lists, key=len)
 
 
-def is_tied(model: nn.Module) -> bool:
+def is_tied(model: PreTrainedModel) -> bool:
     """Whether the output layer and the input embeddings are one tensor."""
     return model.get_output_embeddings().weight is model.get_input_embeddings().weight
 

@@ -29,7 +29,8 @@ def evaluate(run: Run, examples: Sequence[Example]) -> dict[str, float]:
     try:
         with torch.no_grad(), run.computing():
             for batch in run.batches(examples):
-                run.signals.check()
+                if run.accelerator.num_processes == 1:
+                    run.signals.check()
                 for term, count in run.objective.counts(batch).items():
                     counts[term] += count
                 for term, loss_sum in run.objective.loss_sums(model, run.placed(batch)).items():
@@ -38,9 +39,8 @@ def evaluate(run: Run, examples: Sequence[Example]) -> dict[str, float]:
         model.train(trained)
     terms = sorted(counts)
     totals = run.total([value for term in terms for value in (sums[term], counts[term])])
-    means = {
-        term: totals[2 * place] / totals[2 * place + 1] for place, term in enumerate(terms) if totals[2 * place + 1]
-    }
+    pairs = zip(terms, totals[::2], totals[1::2], strict=True)
+    means = {term: loss_sum / count for term, loss_sum, count in pairs if count}
     if not means:
         raise DataError("no token of the evaluation rows is learned, so there is nothing to score.")
     return means

@@ -6,6 +6,7 @@ It knows neither objectives nor methods: it trains whatever has `requires_grad`.
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -148,7 +149,8 @@ def train_window(run: Run, examples: Sequence[Example], step: int) -> tuple[floa
             with nullcontext() if last else run.accelerator.no_sync(run.model):
                 with run.computing():
                     sums = run.objective.loss_sums(run.model, run.placed(batch))
-                    loss = sum(sums[term] * (weight / counts[term]) for term in sums if counts.get(term))
+                    terms = [sums[term] * (weight / counts[term]) for term in sums if counts.get(term)]
+                    loss = torch.stack(terms).sum()
                 run.accelerator.backward(loss)
             losses.append(loss.detach() / world)
         learned = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
@@ -172,7 +174,7 @@ def _window_counts(run: Run, batches: Sequence[Batch]) -> dict[str, float]:
     terms = sorted(local)
     *counts, asked = run.total([*(local[term] for term in terms), float(run.signals.number or 0)])
     if asked:
-        raise Asked(run.signals.number or int(asked))
+        raise Asked(run.signals.number or signal.SIGTERM)
     if not any(counts):
         raise TrainingError(
             "no token of this step is learned; raise data.max_length, or look at the rows with --dry-run."

@@ -49,7 +49,7 @@ class Run:
         return self.accelerator.unwrap_model(self.model)
 
     def batches(self, examples: Sequence[Example]) -> list[Batch]:
-        """Return this process's part of `examples` as micro-batches; empty where there are fewer rows than processes."""
+        """Return this process's part of `examples` as micro-batches; empty with fewer rows than processes."""
         mine = share(examples, self.accelerator.process_index, self.accelerator.num_processes)
         return [self.objective.collate(part, self.packed) for part in micro_batches(mine, self.budget, self.packed)]
 

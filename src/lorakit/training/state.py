@@ -89,7 +89,7 @@ def newest(run_folder: Path) -> tuple[Path, list[str]]:
     Raises:
         TrainingError: There is none.
     """
-    damaged = []
+    damaged: list[str] = []
     for _, folder in _folders(run_folder):
         try:
             if check_hashes(folder):
