@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import lorakit
+from lorakit.cli import recipes
 from lorakit.cli.new import new
 
 app = typer.Typer(
@@ -35,3 +36,4 @@ def main(
 
 
 app.command()(new)
+app.add_typer(recipes.app, name="recipes")
