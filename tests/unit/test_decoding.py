@@ -1,3 +1,5 @@
+import string
+
 import pytest
 import torch
 
@@ -59,6 +61,14 @@ def test_a_stop_text_ends_the_answer_before_it():
     stop = text[middle : middle + 4]
     answer = greedy(tiny_gpt2(), tokenizer=tokenizer, max_new_tokens=20, stop=[stop])
     assert (answer.text, answer.finish_reason) == (text[: text.index(stop)], "stop")
+
+
+def test_a_stop_text_ends_a_beam_before_it():
+    letters = list(string.ascii_letters)
+    settings = DecodingSettings(num_beams=2, max_new_tokens=12, stop=letters)
+    answer = beam_search(tiny_gpt2(), PROMPT, settings, (), tiny_tokenizer())
+    assert answer.finish_reason == "stop"
+    assert not set(letters) & set(answer.text)
 
 
 def test_stop_texts_without_a_tokenizer_are_refused():

@@ -81,7 +81,6 @@ def test_the_stream_of_an_answer_depends_on_seed_prompt_and_sample(other):
         ({"min_p": 0.5}, "min_p"),
         ({"num_samples": 2}, "num_samples"),
         ({"num_beams": 2, "temperature": 1.0}, "temperature"),
-        ({"num_beams": 2, "stop": ["x"]}, "stop"),
         ({"num_beams": 2, "num_samples": 2}, "num_samples"),
         ({"length_penalty": 2.0}, "length_penalty"),
         ({"stop": [""]}, "stop"),

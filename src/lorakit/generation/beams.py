@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lorakit.generation.context import Context
-from lorakit.generation.decoding import FinishReason, Generation, checked_log_probabilities
+from lorakit.generation.decoding import FinishReason, Generation, check_stops, checked_log_probabilities
 from lorakit.generation.sampling import penalise_repetition
 from lorakit.generation.settings import DecodingSettings
 from lorakit.generation.streaming import TextStream
@@ -49,15 +49,17 @@ def beam_search(
     Args:
         model: A causal language model in eval mode, on its device.
         prompt: Ids, at least one.
-        settings: `num_beams`, `length_penalty`, `max_new_tokens` and `repetition_penalty` are read.
+        settings: All but what concerns draws is read.
         eos_ids: Ids that end an answer.
         tokenizer: Turns ids into text; left out, `text` is empty.
         joined: Whether the answer goes on from its prompt mid-text.
         number: Number of the prompt, for the result.
 
     Raises:
-        LorakitError: The prompt is empty or too long, or the logits are not finite.
+        LorakitError: The prompt is empty or too long, the logits are not finite, or stop texts lack a tokenizer.
     """
+    check_stops(settings, tokenizer)
+    written = _Writing(prompt, settings, frozenset(eos_ids), tokenizer, joined)
     context = Context(model, [prompt])
     longest = settings.max_new_tokens
     if context.limit is not None:
@@ -67,8 +69,8 @@ def beam_search(
     open_beams = [_Beam((), 0.0, 0.0)]
     finished: list[_Beam] = []
     for length in range(1, longest + 1):
-        candidates = _extend(open_beams, logits_BV, prompt, settings, len(eos_ids))
-        ended = [length == longest or beam.ids[-1] in eos_ids for _, beam in candidates]
+        candidates = _extend(open_beams, logits_BV, written)
+        ended = [length == longest or written.ends(beam) for _, beam in candidates]
         finished += [
             _Beam(beam.ids, beam.score / length**power, beam.log_probability)
             # Candidates below the first `num_beams` only stand in for those that end.
@@ -84,25 +86,66 @@ def beam_search(
         context.select([parent for parent, _ in going])
         open_beams = [beam for _, beam in going]
         logits_BV = context.read(torch.tensor([beam.ids[-1] for beam in open_beams], device=logits_BV.device))
-    return _generation(finished[0], prompt, settings, eos_ids, tokenizer, joined, number)
+    return written.generation(finished[0], number)
 
 
-def _extend(
-    beams: list[_Beam], logits_BV: Tensor, prompt: Sequence[int], settings: DecodingSettings, ends: int
-) -> list[tuple[int, _Beam]]:
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """What stays the same while one answer is searched."""
+
+    prompt: Sequence[int]
+    settings: DecodingSettings
+    eos_ids: frozenset[int]
+    tokenizer: Any
+    joined: bool
+
+    def ends(self, beam: _Beam) -> bool:
+        """Whether the beam's last token ends the answer."""
+        return beam.ids[-1] in self.eos_ids or (bool(self.settings.stop) and self._read(beam)[1])
+
+    def generation(self, beam: _Beam, number: int) -> Generation:
+        """Return a beam that has ended as the result."""
+        text, stopped = self._read(beam)
+        reason: FinishReason = "context"
+        if beam.ids[-1] in self.eos_ids:
+            reason = "eos"
+        elif stopped:
+            reason = "stop"
+        elif len(beam.ids) == self.settings.max_new_tokens:
+            reason = "length"
+        return Generation(
+            prompt=number,
+            sample=0,
+            ids=beam.ids,
+            text=text,
+            finish_reason=reason,
+            log_probability=beam.log_probability,
+        )
+
+    def _read(self, beam: _Beam) -> tuple[str, bool]:
+        """Return the text of a beam, and whether a stop text was found in it."""
+        if self.tokenizer is None:
+            return "", False
+        stream = TextStream(self.tokenizer, self.settings.stop, self.prompt if self.joined else ())
+        spoken = beam.ids[:-1] if beam.ids[-1] in self.eos_ids else beam.ids
+        return stream.push(*spoken) + stream.close(), stream.stopped
+
+
+def _extend(beams: list[_Beam], logits_BV: Tensor, written: _Writing) -> list[tuple[int, _Beam]]:
     """Return the best one-token extensions with the number of the beam each extends, best first.
 
-    There are enough that, after all that end, `num_beams` are left: every beam has `ends` ways to end.
+    There are enough that, after all that end with an end-of-sequence token, `num_beams` are left.
     """
+    settings = written.settings
     log_probabilities_BV = checked_log_probabilities(logits_BV, step=len(beams[0].ids) + 1)
     scores_BV = log_probabilities_BV
     if settings.repetition_penalty != 1:
         seen_BV = torch.zeros_like(logits_BV, dtype=torch.bool)
         for row, beam in enumerate(beams):
-            seen_BV[row, [*prompt, *beam.ids]] = True
+            seen_BV[row, [*written.prompt, *beam.ids]] = True
         scores_BV = penalise_repetition(log_probabilities_BV, seen_BV, settings.repetition_penalty)
     scores_BV = scores_BV + torch.tensor([[beam.score] for beam in beams], device=logits_BV.device)
-    wanted = max(2, 1 + ends) * settings.num_beams
+    wanted = max(2, 1 + len(written.eos_ids)) * settings.num_beams
     best = scores_BV.flatten().topk(min(wanted, scores_BV.numel()))
     vocabulary = logits_BV.shape[1]
     extended = []
@@ -112,28 +155,3 @@ def _extend(
         beam = beams[parent]
         extended.append((parent, _Beam((*beam.ids, token), score, beam.log_probability + gain)))
     return extended
-
-
-def _generation(
-    beam: _Beam,
-    prompt: Sequence[int],
-    settings: DecodingSettings,
-    eos_ids: Collection[int],
-    tokenizer: Any,
-    joined: bool,
-    number: int,
-) -> Generation:
-    ended = beam.ids[-1] in eos_ids
-    reason: FinishReason = "eos" if ended else "length" if len(beam.ids) == settings.max_new_tokens else "context"
-    text = ""
-    if tokenizer is not None:
-        stream = TextStream(tokenizer, (), prompt if joined else ())
-        text = stream.push(*(beam.ids[:-1] if ended else beam.ids)) + stream.close()
-    return Generation(
-        prompt=number,
-        sample=0,
-        ids=beam.ids,
-        text=text,
-        finish_reason=reason,
-        log_probability=beam.log_probability,
-    )

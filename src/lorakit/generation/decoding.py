@@ -124,8 +124,7 @@ def decode(
     Raises:
         LorakitError: A prompt is empty or too long, the logits are not finite, or stop texts lack a tokenizer.
     """
-    if settings.stop and tokenizer is None:
-        raise LorakitError("stop texts can only be found with a tokenizer; give one, or leave stop out.")
+    check_stops(settings, tokenizer)
     watcher = watcher or Watcher()
     answers = [
         _Answer(
@@ -156,6 +155,12 @@ def decode(
             context.select(kept)
             logits_BV = context.read(torch.tensor([answer.read[-1] for answer in going], device=logits_BV.device))
     return [answer.finished() for answer in answers]
+
+
+def check_stops(settings: DecodingSettings, tokenizer: Any) -> None:
+    """Raise LorakitError where stop texts are asked for and nothing can turn ids into text."""
+    if settings.stop and tokenizer is None:
+        raise LorakitError("stop texts can only be found with a tokenizer; give one, or leave stop out.")
 
 
 def _take(logits_BV: Tensor, answers: list[_Answer], settings: DecodingSettings, watcher: Watcher) -> list[int]:

@@ -66,11 +66,7 @@ class DecodingSettings(BaseModel):
 def _contradictions(settings: DecodingSettings) -> list[str]:
     faults = []
     if settings.num_beams > 1:
-        beside = {
-            "temperature": settings.samples,
-            "num_samples": settings.num_samples > 1,
-            "stop": bool(settings.stop),
-        }
+        beside = {"temperature": settings.samples, "num_samples": settings.num_samples > 1}
         faults += [
             f"{name}: is not used by beam search; leave it out, or leave num_beams at 1."
             for name, given in beside.items()
