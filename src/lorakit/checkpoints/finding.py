@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -73,6 +74,26 @@ class Checkpoint:
         rows = self.config.get("vocab_size", 0)
         return frozenset(number for number in ids if isinstance(number, int) and 0 <= number < rows)
 
+    @cached_property
+    def stored_dtype(self) -> str:
+        """Dtype, as torch names it, that most bytes of the weights are stored in."""
+        if weights.only_bin(self.folder):
+            return str(self.config.get("dtype") or self.config.get("torch_dtype") or "float32")
+        sizes: Counter[str] = Counter()
+        for file in weights.weight_files(self.folder):
+            for name, info in weights.read_header(file).items():
+                if not inspection.is_buffer(name):
+                    sizes[info.dtype] += info.bytes
+        return weights.torch_dtype(sizes.most_common(1)[0][0])
+
+    def skeleton(self) -> PreTrainedModel:
+        """Return the model without weights, on the meta device: names, shapes, ties and kinds of its layers."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        with torch.device("meta"), quiet():
+            return AutoModelForCausalLM.from_config(self._model_config(None), attn_implementation="eager")
+
     def load(self, dtype: str = "float32", attention: str = "sdpa", dropout: float | None = None) -> PreTrainedModel:
         """Read the weights into a model on the CPU, in eval mode.
 
@@ -126,8 +147,8 @@ def open_folder(located: locating.Located) -> Checkpoint:
     inspection.check_weights(folder, config)
     if config.get("auto_map"):
         notes.append(f"{located.identity} brings its own code, which is not run; transformers knows this type itself.")
-    file = weights.weight_files(folder)[0]
-    if file.suffix == ".bin":
+    if weights.only_bin(folder):
+        file = weights.weight_files(folder)[0]
         notes.append(
             f"{located.identity} has only {file.name}; it is read as plain tensors, nothing else in it is used."
         )

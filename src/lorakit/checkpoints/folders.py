@@ -17,9 +17,11 @@ from types import FrameType
 from lorakit.errors import CheckpointError, Interrupted
 
 HASHES = "hashes.json"
-"""Written last: the size and sha256 of every other file of the folder."""
+"""Written last: the size and sha256 of the other files of the folder."""
 
-_UNHASHED = frozenset({HASHES, "local.json"})
+_UNHASHED = frozenset({HASHES, "local.json", "README.md"})
+"""Files that may change or be missing: this list itself, what is never shared, and what people edit."""
+
 _NO_SUCH_CALL = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 

@@ -134,10 +134,9 @@ def check_weights(folder: Path, config: Mapping[str, Any]) -> None:
         CheckpointError: A file is missing or damaged, weights are stored as whole numbers, or the config describes
             a model that these files cannot hold.
     """
-    files = weights.weight_files(folder)
-    if files[0].suffix == ".bin":
+    if weights.only_bin(folder):
         return
-    weights.layout(folder)
+    files = set(weights.layout(folder).values())
     infos = {name: info for file in files for name, info in weights.read_header(file).items()}
     for name, info in infos.items():
         if not info.floating and not is_buffer(name):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lorakit.errors import CheckpointError, nearest
 
-_HUB_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors", "*.yaml"]
+_HUB_FILES = ["*.json", "*.jsonl", "*.jinja", "*.txt", "*.model", "*.safetensors", "*.yaml", "*.html"]
 _HUB_BIN = "pytorch_model*.bin*"
 _HUB_IGNORED = ["*/*", "consolidated*", "optimizer*", "training_args*"]
 
@@ -48,6 +48,21 @@ def locate(name: str, revision: str | None = None) -> Located:
     if plain != name or _looks_like_a_path(name):
         raise _missing(name, "")
     return _from_hub(name, revision)
+
+
+def locate_identity(identity: str, revision: str | None = None) -> Located:
+    """Return the folder of an identity that a file names: a built-in or a Hub id, never a path of this computer.
+
+    A shared file may say anything; following a path it names would read what its author chose on the reader's disk.
+
+    Raises:
+        CheckpointError: It names a path, or nothing of that name is there.
+    """
+    if identity.startswith("builtin:"):
+        return locate(identity)
+    if _looks_like_a_path(identity):
+        raise CheckpointError(f"the base is named by a path, {identity!r}, which is not followed: give --base FOLDER.")
+    return _from_hub(identity, revision)
 
 
 def builtins() -> dict[str, Path]:

@@ -154,22 +154,22 @@ def read_index(file: Path) -> dict[str, str]:
     return places
 
 
-def layout(folder: Path) -> dict[str, Path]:
-    """Return tensor name -> the safetensors file that holds it, for a single file as for shards.
+def layout(source: Path) -> dict[str, Path]:
+    """Return tensor name -> the safetensors file that holds it, for a model folder or a single file.
 
     Raises:
         CheckpointError: A file is missing or damaged, or the index and the shards disagree.
     """
-    files = weight_files(folder)
+    files = weight_files(source) if source.is_dir() else (source,)
     found = [(name, file) for file in files for name in read_header(file)]
     places = dict(found)
     if len(places) < len(found):
-        raise CheckpointError(f"{folder}: some tensors stand in two shards; the shards are of different saves.")
-    if (folder / INDEX).exists():
-        expected = {name: folder / file for name, file in read_index(folder / INDEX).items()}
+        raise CheckpointError(f"{source}: some tensors stand in two shards; the shards are of different saves.")
+    if (source / INDEX).exists():
+        expected = {name: source / file for name, file in read_index(source / INDEX).items()}
         wrong = sorted(expected.items() ^ places.items())
         if wrong:
-            raise CheckpointError(f"{folder / INDEX} and its shards disagree on {wrong[0][0]!r}: not of one save.")
+            raise CheckpointError(f"{source / INDEX} and its shards disagree on {wrong[0][0]!r}: not of one save.")
     return dict(sorted(places.items()))
 
 
@@ -183,13 +183,18 @@ def tensors(source: Path) -> Iterator[tuple[str, Tensor]]:
     """
     from safetensors import safe_open
 
-    if source.is_dir() and weight_files(source)[0].suffix == ".bin":
+    if only_bin(source):
         yield from sorted(item for file in weight_files(source) for item in read_bin(file).items())
         return
-    places = layout(source) if source.is_dir() else dict.fromkeys(read_header(source), source)
+    places = layout(source)
     opened = {file: safe_open(file, framework="pt") for file in set(places.values())}
     for name, file in places.items():
         yield name, opened[file].get_tensor(name)
+
+
+def only_bin(source: Path) -> bool:
+    """Whether the weights of a model folder are stored in ``.bin`` files alone."""
+    return source.is_dir() and weight_files(source)[0].suffix == ".bin"
 
 
 def read_bin(file: Path) -> dict[str, Tensor]:
@@ -211,8 +216,8 @@ def read_bin(file: Path) -> dict[str, Tensor]:
         ) from problem
 
 
-def fingerprint(folder: Path) -> str:
-    """Return ``sha256:…`` of the weights of a model folder.
+def fingerprint(source: Path) -> str:
+    """Return ``sha256:…`` of the weights of a model folder, or of one safetensors file.
 
     Hashed are name, dtype, shape and bytes of every tensor, sorted by name: sharding and metadata change nothing.
 
@@ -220,24 +225,30 @@ def fingerprint(folder: Path) -> str:
         CheckpointError: A file is missing or damaged.
     """
     whole = hashlib.sha256()
-    for name, dtype, shape, digest in _digests(folder):
+    for name, dtype, shape, digest in _digests(source):
         whole.update(json.dumps([name, dtype, shape, digest]).encode())
     return f"sha256:{whole.hexdigest()}"
 
 
-def _digests(folder: Path) -> Iterator[tuple[str, str, list[int], str]]:
-    if weight_files(folder)[0].suffix == ".bin":
-        for name, tensor in tensors(folder):
+def _digests(source: Path) -> Iterator[tuple[str, str, list[int], str]]:
+    if only_bin(source):
+        for name, tensor in tensors(source):
             yield name, dtype_name(tensor), list(tensor.shape), hashlib.sha256(raw_bytes(tensor)).hexdigest()
         return
-    headers = {file: read_header(file) for file in weight_files(folder)}
-    for name, file in layout(folder).items():
+    places = layout(source)
+    headers = {file: read_header(file) for file in set(places.values())}
+    for name, file in places.items():
         info, digest = headers[file][name], hashlib.sha256()
         with file.open("rb") as stream:
             stream.seek(info.begin)
             for position in range(info.begin, info.end, _CHUNK):
                 digest.update(stream.read(min(_CHUNK, info.end - position)))
         yield name, info.dtype, list(info.shape), digest.hexdigest()
+
+
+def torch_dtype(name: str) -> str:
+    """Return the name in torch of a dtype as safetensors writes it: ``float32`` for ``F32``."""
+    return _DTYPES[name][0]
 
 
 def dtype_name(tensor: Tensor) -> str:

@@ -1,0 +1,247 @@
+"""The folder people share: opened by any of its names, and written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lorakit.adapters import card, changed, lora_file, whole
+from lorakit.adapters.lora_file import LoraFile, read_lora_file
+from lorakit.adapters.manifest import Manifest, read_local, read_manifest, write_local, write_manifest
+from lorakit.checkpoints import finding, weights
+from lorakit.checkpoints.finding import Checkpoint, tokenizer_fingerprint
+from lorakit.checkpoints.folders import check_hashes
+from lorakit.checkpoints.locating import Located, locate, locate_identity
+from lorakit.errors import CheckpointError
+from lorakit.types import PromptStyle
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+TargetForm = Literal["base", "lora", "changed", "full", "merged"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that writes text: a base model, alone or with what was trained on it."""
+
+    base: Checkpoint
+    """For a whole model (``base``, ``full``, ``merged``) that model itself."""
+    folder: Path
+    form: TargetForm
+    manifest: Manifest | None = None
+    adapter: LoraFile | None = None
+    """The checked adapter_config.json of a ``lora``."""
+    notes: list[str] = field(default_factory=list)
+    """What the user should know; the command line prints it."""
+
+    def load(
+        self, dtype: str = "float32", attention: str = "sdpa", device: str = "cpu", merge: bool = False
+    ) -> nn.Module:
+        """Return the model in eval mode, every tensor accounted for.
+
+        Args:
+            dtype: Of the weights: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the base's stored one.
+            attention: Name of the attention function, as registered with transformers.
+            device: Where to put it.
+            merge: Fold a LoRA pair into the weights: faster to run. Folded in float32 and rounded once, like
+                `merging.fold`.
+
+        Raises:
+            CheckpointError: A tensor is missing, not expected, of another shape, or not finite.
+        """
+        import torch
+
+        if self.form == "changed":
+            model: nn.Module = changed.load(self.base, self.folder, self._trained, dtype, attention)
+        elif self.adapter is None:
+            model = self.base.load(dtype, attention)
+        elif merge:
+            stored = self.base.stored_dtype if dtype == "auto" else dtype
+            wrapped = lora_file.wrap(self.base.load("float32", attention), self.adapter, self.folder)
+            model = wrapped.merge_and_unload().to(getattr(torch, stored))
+        else:
+            model = lora_file.wrap(self.base.load(dtype, attention), self.adapter, self.folder)
+        return model.to(device).eval().requires_grad_(False)
+
+    @property
+    def _trained(self) -> tuple[str, ...]:
+        return self.manifest.trained if self.manifest is not None else ()
+
+    @property
+    def style(self) -> PromptStyle:
+        """How a prompt is framed: as in training; for a base model as its chat template says, or not at all."""
+        if self.manifest is not None:
+            return self.manifest.style
+        return PromptStyle(format="text", chat_template=getattr(self.tokenizer, "chat_template", None))
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer the weights were trained with.
+
+        Raises:
+            CheckpointError: It cannot be read, or cuts text otherwise than in training.
+        """
+        found = self.base.tokenizer
+        if self.folder != self.base.folder and (self.folder / "tokenizer.json").exists():
+            found = finding.load_tokenizer(self.folder, self.base.config)
+        expected = self.manifest.tokenizer if self.manifest is not None else None
+        if expected is not None and tokenizer_fingerprint(found) != expected:
+            raise CheckpointError(f"the tokenizer of {self.base.folder} is not the one {self.folder} was trained with.")
+        return found
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        """Token ids that end an answer."""
+        trained = self.manifest.eos_ids if self.manifest is not None else ()
+        return frozenset(trained) or self.base.eos_ids
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """Texts that end an answer besides."""
+        return self.manifest.stop_strings if self.manifest is not None else ()
+
+
+def open_target(name: str, revision: str | None = None, base: str | None = None) -> Target:
+    """Open an adapter, a run, a merged or base model: a folder, a built-in, or a Hub id of any of these.
+
+    Args:
+        name: As typed.
+        revision: Branch, tag or commit on the Hub.
+        base: Folder or Hub id of the base of an adapter; needed where the adapter does not say, or says ``local:``.
+
+    Raises:
+        CheckpointError: Nothing of that name, a damaged file, or a base that is not the one of the training.
+    """
+    located = locate(name, revision)
+    folder = located.folder
+    check_hashes(folder)
+    manifest = read_manifest(folder)
+    form = _form(folder, manifest)
+    if form in ("base", "full", "merged"):
+        if base is not None:
+            raise CheckpointError(f"{name} is a whole model and needs no base; leave out --base {base}.")
+        whole = finding.open_folder(located)
+        return Target(whole, folder, form, manifest, notes=whole.notes)
+    adapter = read_lora_file(folder) if form == "lora" else None
+    hint = adapter.base_model_name_or_path if adapter is not None else None
+    found = finding.open_folder(_locate_base(folder, manifest, hint, base))
+    target = Target(found, folder, form, manifest, adapter, notes=[*located.notes, *found.notes])
+    _check_base(target)
+    return target
+
+
+def _form(folder: Path, manifest: Manifest | None) -> TargetForm:
+    present: dict[TargetForm, bool] = {
+        "lora": (folder / lora_file.CONFIG).exists(),
+        "changed": (folder / changed.WEIGHTS).exists(),
+        "base": (folder / "config.json").exists(),
+    }
+    forms = [form for form, there in present.items() if there]
+    if not forms:
+        begun = " Its training has not ended: there is only checkpoints/." if (folder / "checkpoints").is_dir() else ""
+        raise CheckpointError(
+            f"{folder} holds neither a model (config.json) nor an adapter "
+            f"({lora_file.CONFIG} or {changed.WEIGHTS}).{begun}"
+        )
+    if len(forms) > 1:
+        raise CheckpointError(f"{folder} holds an adapter and a whole model at once; move one of them elsewhere.")
+    form = forms[0]
+    if manifest is None:
+        if form == "changed":
+            raise CheckpointError(f"{folder} lacks manifest.json, without which {changed.WEIGHTS} cannot be placed.")
+        return form
+    if form == "base" and manifest.form in ("full", "merged"):
+        return manifest.form
+    if form != manifest.form:
+        raise CheckpointError(f"{folder}: manifest.json says {manifest.form!r}, but the files are of form {form!r}.")
+    return form
+
+
+def _locate_base(folder: Path, manifest: Manifest | None, hint: str | None, given: str | None) -> Located:
+    if given is not None:
+        return locate(given)
+    identity = manifest.base.identity if manifest is not None else hint
+    if not identity:
+        raise CheckpointError(f"{folder} does not say which model it was trained on: give --base FOLDER or a Hub id.")
+    if identity.startswith("local:"):
+        path = read_local(folder).get("base")
+        if path is None or not Path(path).is_dir():
+            missing = "not known on this computer" if path is None else "no longer where it was"
+            raise CheckpointError(
+                f"{folder} was trained on a folder named {identity.removeprefix('local:')!r}, which is {missing}: "
+                f"give --base FOLDER."
+            )
+        return Located(Path(path), identity)
+    return locate_identity(identity, manifest.base.revision if manifest is not None else None)
+
+
+def _check_base(target: Target) -> None:
+    """Refuse a base of the right shape and the wrong weights, and one that already holds this very adapter."""
+    base, manifest = target.base, target.manifest
+    beneath = read_manifest(base.folder)
+    if beneath is not None and beneath.parent is not None and beneath.parent == adapter_fingerprint(target):
+        raise CheckpointError(f"{target.folder} is already merged into {base.folder}: use that model alone.")
+    if manifest is not None and manifest.base.fingerprint != base.fingerprint:
+        raise CheckpointError(
+            f"{target.folder} was trained on another base: {manifest.base.identity} with weights "
+            f"{manifest.base.fingerprint[:19]}…, and {base.folder} has {base.fingerprint[:19]}…. "
+            f"Give the right one with --base."
+        )
+
+
+def adapter_fingerprint(target: Target) -> str | None:
+    """Return ``sha256:…`` of the trained tensors of an adapter; None for a whole model."""
+    file = {"lora": lora_file.WEIGHTS, "changed": changed.WEIGHTS}.get(target.form)
+    return weights.fingerprint(target.folder / file) if file is not None else None
+
+
+def write_weights(folder: Path, model: nn.Module, form: Literal["lora", "changed", "full"], base: Checkpoint) -> None:
+    """Write the trained weights of `model`, in float32, into `folder`.
+
+    Args:
+        folder: Exists; usually what `whole_folder` or `write_files` gave.
+        model: As the method left it: PEFT's wrapper for ``lora``; for ``changed``, whatever has `requires_grad`.
+        form: ``lora``: PEFT's pair of files. ``changed``: trained.safetensors. ``full``: a transformers folder.
+        base: The checkpoint the model came from.
+    """
+    if form == "lora":
+        lora_file.write(folder, model, base.identity, base.revision)
+    elif form == "changed":
+        changed.write(folder, model)
+    else:
+        whole.write(folder, model, base)
+
+
+def write_bundle(
+    folder: Path,
+    model: nn.Module,
+    manifest: Manifest,
+    base: Checkpoint,
+    recipe: str,
+    local: Mapping[str, str] | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> None:
+    """Write all files of a finished training into `folder`: weights, manifest, recipe, model card, local.json.
+
+    Args:
+        folder: Exists; usually what `whole_folder` or `write_files` gave.
+        model: As for `write_weights`.
+        manifest: Its form says which files; ``merged`` is written by `merging.fold` alone.
+        base: The checkpoint the model came from.
+        recipe: Text of recipe.yaml, already free of paths.
+        local: ``base`` and ``data``: paths of this computer, kept out of every other file.
+        tokenizer: Only where it differs from the base's.
+    """
+    assert manifest.form != "merged"
+    write_weights(folder, model, manifest.form, base)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+    write_manifest(folder, manifest)
+    (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    (folder / "README.md").write_text(card.text(manifest), encoding="utf-8")
+    write_local(folder, {"base": str(base.folder.resolve()), **(local or {})})

@@ -1,0 +1,69 @@
+"""README.md of a run or a merged model: what it is, what it was made from, how to use it. A model card on the Hub."""
+
+from __future__ import annotations
+
+import json
+
+from lorakit.adapters.manifest import Manifest
+
+_WHAT = {
+    "lora": "A LoRA adapter",
+    "changed": "The trained weights",
+    "full": "A fine-tuned model",
+    "merged": "A model with its adapter merged in",
+}
+
+
+def text(manifest: Manifest) -> str:
+    """Return the card in Markdown, with the front matter that the Hub reads; free of paths of this computer."""
+    base = manifest.base
+    on_hub = ":" not in base.identity
+    front = [
+        "---",
+        f"library_name: {'peft' if manifest.form == 'lora' else 'transformers'}",
+        *([f"base_model: {base.identity}"] if on_hub else []),
+        "pipeline_tag: text-generation",
+        "tags: [lorakit]",
+        "---",
+    ]
+    method = {name: value for name, value in manifest.method.items() if value is not None}
+    rows = [
+        ("base", base.identity + (f" at {base.revision}" if base.revision else "")),
+        ("weights of the base", f"`{base.fingerprint}`"),
+        ("method", ", ".join(f"{name} {_plain(value)}" for name, value in method.items()) or "—"),
+        ("prompt format", _framing(manifest)),
+        *((name.replace("_", " "), _plain(value)) for name, value in manifest.metrics.items()),
+        ("made with", ", ".join(f"{name} {version}" for name, version in manifest.libraries.items()) or "—"),
+    ]
+    parts = [
+        "\n".join(front),
+        f"# {_WHAT[manifest.form]} of {base.identity}",
+        "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)]),
+        "## Use",
+        'With [lorakit](https://pypi.org/project/lorakit): `lorakit generate THIS_FOLDER "..."`.',
+        _elsewhere(manifest),
+        "## Intended use and limits",
+        "It writes text like the rows it was trained on. What it says may be wrong; check it before relying on it.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _framing(manifest: Manifest) -> str:
+    style = manifest.style
+    if style.format == "prompt_completion":
+        return f"prompt, then `{json.dumps(style.separator, ensure_ascii=False)}`, then the answer"
+    return "chat, by the chat template in manifest.json" if style.format == "chat" else "plain text"
+
+
+def _elsewhere(manifest: Manifest) -> str:
+    if manifest.form == "lora":
+        return "With PEFT: load the base with transformers, then `PeftModel.from_pretrained(base, THIS_FOLDER)`."
+    if manifest.form == "changed":
+        return "For other libraries, make a whole model of it: `lorakit merge THIS_FOLDER -o NEW_FOLDER`."
+    return "With transformers: `AutoModelForCausalLM.from_pretrained(THIS_FOLDER)`."
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
