@@ -65,7 +65,8 @@ def test_a_stop_text_ends_the_answer_before_it():
 
 def test_a_stop_text_ends_a_beam_before_it():
     letters = list(string.ascii_letters)
-    settings = DecodingSettings(num_beams=2, max_new_tokens=12, stop=letters)
+    # A negative power favours short answers, so a beam that stopped is kept.
+    settings = DecodingSettings(num_beams=2, max_new_tokens=12, stop=letters, length_penalty=-2.0)
     answer = beam_search(tiny_gpt2(), PROMPT, settings, (), tiny_tokenizer())
     assert answer.finish_reason == "stop"
     assert not set(letters) & set(answer.text)
