@@ -1,0 +1,115 @@
+"""An evaluation share that shares no prompt with the training rows, and seeded samples."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import unicodedata
+from collections.abc import Sequence
+
+from lorakit.errors import DataError
+from lorakit.types import Format, Row
+
+FEW_DOCUMENTS = 20
+"""Below this many documents each is cut, so that all are in both parts."""
+
+
+def split(rows: Sequence[Row], format: Format, share: float, seed: int) -> tuple[list[Row], list[Row]]:
+    """Part canonical rows into training and evaluation rows; both keep reading order.
+
+    Rows of one prompt (of a chat: everything before the first answer; of text: the document) stay together. Groups are
+    ordered by a hash of the seed and the prompt, which does not depend on the order of the rows, and are taken as long
+    as they fit into the share. Of fewer than 20 documents, the last share of each is cut off at the end of a line, or
+    of a word where no line ends near.
+
+    Args:
+        rows: Canonical rows.
+        format: Their format.
+        share: Part of the rows to evaluate on, in (0, 1).
+        seed: Draws the groups.
+
+    Returns:
+        Training rows and evaluation rows; neither is empty.
+
+    Raises:
+        DataError: There is one group alone, or one document that cannot be cut.
+    """
+    groups: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        groups.setdefault(prompt_key(row, format), []).append(number)
+    if format.name == "text" and len(groups) < FEW_DOCUMENTS:
+        return _cut_documents(rows, share)
+    if len(groups) < 2:
+        raise DataError(
+            f"all {len(rows):,} rows have the same prompt, so no share of them can be kept for evaluation. "
+            "Give an evaluation file with --set data.eval=FILE."
+        )
+    ordered = [groups[prompt] for prompt in sorted(groups, key=lambda prompt: _hash(seed, prompt))]
+    wanted = max(1, round(share * len(rows)))
+    taken: set[int] = set()
+    for group in ordered[:-1]:
+        if len(taken) + len(group) <= wanted:
+            taken.update(group)
+    if not taken:
+        smallest = min(ordered, key=len)
+        taken.update(smallest)
+    training = [row for number, row in enumerate(rows) if number not in taken]
+    evaluation = [row for number, row in enumerate(rows) if number in taken]
+    return training, evaluation
+
+
+def sample(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
+    """Return a seeded sample of `count` rows in reading order; all rows where there are no more."""
+    if count >= len(rows):
+        return list(rows)
+    return [rows[number] for number in sorted(random.Random(seed).sample(range(len(rows)), count))]
+
+
+def prompt_key(row: Row, format: Format) -> str:
+    """Return what two rows with the same prompt have in common: composed (NFC), without white space at the ends."""
+    match format.name:
+        case "text":
+            words = row.fields["text"]
+        case "prompt_completion":
+            words = row.fields["prompt"]
+        case "chat":
+            turns = row.fields["messages"]
+            answer = next(number for number, turn in enumerate(turns) if turn["role"] == "assistant")
+            words = json.dumps([(turn["role"], turn["content"].strip()) for turn in turns[:answer]], ensure_ascii=False)
+    return unicodedata.normalize("NFC", words).strip()
+
+
+def _hash(seed: int, prompt: str) -> bytes:
+    return hashlib.sha256(f"{seed} {prompt}".encode()).digest()
+
+
+def _cut_documents(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
+    training, evaluation = [], []
+    for row in rows:
+        text: str = row.fields["text"]
+        cut = _cut_place(text, share)
+        if cut is None:
+            training.append(row)
+            continue
+        training.append(Row({"text": text[:cut].rstrip()}, row.source, row.line))
+        start = len(text) - len(text[cut:].lstrip())
+        evaluation.append(Row({"text": text[start:].rstrip()}, row.source, row.line + text.count("\n", 0, start)))
+    if not evaluation:
+        raise DataError(
+            "the text is too short to keep a share of it for evaluation. "
+            "Give more text, or an evaluation file with --set data.eval=FILE."
+        )
+    return training, evaluation
+
+
+def _cut_place(text: str, share: float) -> int | None:
+    """Return where the last share of `text` begins, with words on both sides, or None."""
+    wanted = round(len(text) * (1 - share))
+    for boundary, furthest in (("\n", share * len(text) / 2), (" ", len(text))):
+        places = (text.rfind(boundary, 0, wanted), text.find(boundary, wanted))
+        inside = [place for place in places if text[: max(place, 0)].strip() and text[place:].strip()]
+        near = [place for place in inside if abs(place - wanted) <= furthest]
+        if near:
+            return min(near, key=lambda place: abs(place - wanted))
+    return None
