@@ -14,7 +14,9 @@ from lorakit.errors import LorakitError
 
 app = typer.Typer(no_args_is_help=True, help="List, show, copy and check recipes: YAML files that describe a run.")
 
-Name = Annotated[str, typer.Argument(help="Name of a shipped recipe; `lorakit recipes list` names them.")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of a shipped recipe; `lorakit recipes list` names them.")
+]
 
 
 @app.command("list")

@@ -27,7 +27,7 @@ def contradictions(document: Document) -> Iterator[tuple[KeyPath, str]]:
         if isinstance(pinned, int):
             yield (
                 ("model", "revision"),
-                f"was written for another model than {named} names. Add --set model.revision=main.",
+                f"was written for another model than the one of {named}. Add --set model.revision=main.",
             )
 
 

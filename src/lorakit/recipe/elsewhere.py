@@ -9,7 +9,7 @@ _RENAMED = {
     "method.targets": "target_modules lora_target_modules lora_target lora_modules",
     "method.rslora": "use_rslora",
     "method.dora": "use_dora",
-    "method": "peft peft_config peft_type adapter lora_config finetuning_type tuner_type",
+    "method": "lora peft peft_config peft_type adapter lora_config finetuning_type tuner_type",
     "method: {name: freeze, blocks: N}": "freeze_layers num_frozen_layers freeze_trainable_layers unfrozen_parameters",
     "optim": "optimizer optimizer_name",
     "optim.learning_rate": "lr max_lr",
@@ -53,8 +53,8 @@ _RENAMED = {
 
 _ADVICE = {
     "per_device_train_batch_size batch_size train_batch_size per_device_batch_size gradient_accumulation_steps "
-    "accumulate_grad_batches grad_accumulation_steps": "write train.rows_per_step: the rows of one optimizer step over "
-    "all devices, that is per_device_train_batch_size × gradient_accumulation_steps × devices.",
+    "accumulate_grad_batches grad_accumulation_steps": "write train.rows_per_step, the rows of one optimizer step: "
+    "per_device_train_batch_size × gradient_accumulation_steps × devices.",
     "per_device_eval_batch_size eval_batch_size": "remove it; evaluation finds its own batches.",
     "warmup_steps num_warmup_steps": "write optim.warmup: a share of the optimizer steps, such as 0.06.",
     "fp16": "float16 is not offered. Write train.dtype: bfloat16.",

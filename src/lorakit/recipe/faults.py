@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
@@ -90,7 +92,11 @@ def _value(path: KeyPath, values: Any) -> Any:
 
 def _wrong(path: KeyPath, value: Any) -> str:
     hint = ""
-    if isinstance(value, str):
+    if value is None and len(path) == 1 and not Recipe.model_fields[str(path[0])].is_required():
+        hint = "Leave it out for the defaults."
+    elif isinstance(value, float) and math.isinf(value):
+        hint = "Infinity is not accepted here."
+    elif isinstance(value, str):
         if isinstance(scalar(value), int | float):
             hint = "Take the quotes away."
         elif "array" in kinds(path):
@@ -111,10 +117,12 @@ def _shown(value: Any) -> str:
             return "empty"
         case bool():
             return str(value).lower()
+        case float() if not math.isfinite(value):
+            return f"{value}".replace("inf", ".inf").replace("nan", ".nan")
         case str() | int() | float():
             text = str(value)
             text = text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…"
-            return f'"{text}"' if isinstance(value, str) else text
+            return json.dumps(text, ensure_ascii=False) if isinstance(value, str) else text
         case list():
             return "a list"
         case _:

@@ -94,24 +94,29 @@ def _text(path_or_name: str | Path | None) -> tuple[str, str]:
     path, name = Path(path_or_name), str(path_or_name)
     if name in shipped_names() and not path.is_file():
         return shipped_text(name), f"{name}.yaml"
-    if path.is_dir():
-        raise LorakitError(f"{name} is a folder; a recipe is a YAML file. Name the file, or a shipped recipe.")
     if path.suffix.lower() in _ROWS:
         raise LorakitError(f"{name} looks like rows, not like a recipe. Give rows with: --data {name}")
-    try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST + 1)
-    except FileNotFoundError:
-        raise LorakitError(_not_found(path)) from None
-    except (OSError, ValueError) as error:
-        raise LorakitError(f"cannot read the recipe {name}: {getattr(error, 'strerror', None) or error}.") from None
-    if len(content) > _LARGEST:
-        raise LorakitError(f"{name} is larger than {_LARGEST:,} bytes, so it is no recipe. Rows are given with --data.")
+    content = _content(path)
     try:
         return content.decode("utf-8-sig"), name
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise RecipeError(name, [Fault("", "is not UTF-8 text. Save the file as UTF-8.", line)]) from None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST + 1)
+    except FileNotFoundError:
+        raise LorakitError(_not_found(path)) from None
+    except IsADirectoryError:
+        raise LorakitError(f"{path} is a folder; name a YAML file, or a shipped recipe.") from None
+    except (OSError, ValueError) as error:
+        raise LorakitError(f"cannot read the recipe {path}: {getattr(error, 'strerror', None) or error}.") from None
+    if len(content) > _LARGEST:
+        raise LorakitError(f"{path} is larger than {_LARGEST:,} bytes, so it is no recipe. Rows are given with --data.")
+    return content
 
 
 def _not_found(path: Path) -> str:

@@ -17,8 +17,11 @@ Node = Mapping[str, Any]
 
 @cache
 def members(section: str) -> dict[str, type[BaseModel]]:
-    """Return the models that `section` may be, by name; one model without a name stands under the section's own."""
-    classes = _classes(Recipe.model_fields[section].annotation)
+    """Return the models that `section` may be, by name; one model without a name stands under the section's own.
+
+    Empty for a word that is no section.
+    """
+    classes = _classes(Recipe.model_fields[section].annotation) if section in Recipe.model_fields else []
     return {model.model_fields["name"].default if _has_choice(model) else section: model for model in classes}
 
 
@@ -63,6 +66,9 @@ def kinds(path: KeyPath) -> set[str]:
 
 def accepted(path: KeyPath) -> str:
     """Return what may stand at `path`, in words: ``a whole number from 1``."""
+    if len(path) == 1:
+        word = choices((path[0], WORDS[str(path[0])])) or ["a text"] if path[0] in WORDS else []
+        return join([*word, "a mapping of its settings"])
     branches = [branch for branch in _at(path) if branch.get("type") != "null"]
     # A mapping last: its list of keys would swallow what follows.
     return join([_words(branch) for branch in sorted(branches, key=lambda branch: branch.get("type") == "object")])

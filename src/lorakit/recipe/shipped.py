@@ -28,7 +28,8 @@ def shipped_text(name: str) -> str:
     """
     if name not in shipped_names():
         hint = nearest(name, shipped_names())
-        raise LorakitError(f"there is no shipped recipe {name!r}. {hint or 'There are'} {', '.join(shipped_names())}.")
+        known = f"Shipped are {', '.join(shipped_names())}."
+        raise LorakitError(" ".join(filter(None, (f"there is no shipped recipe {name!r}.", hint, known))))
     return (_folder() / f"{name}.yaml").read_text(encoding="utf-8")
 
 
