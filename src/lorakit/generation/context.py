@@ -20,6 +20,17 @@ def position_limit(model: PreTrainedModel) -> int | None:
     return int(limit) if limit is not None else None
 
 
+def check_length(prompt: Sequence[int], limit: int | None, which: str) -> None:
+    """Raise LorakitError where a prompt has no ids, or more than the model reads; `which` begins the message."""
+    if not prompt:
+        raise LorakitError(f"{which} has no tokens; begin with the beginning-of-sequence token.")
+    if limit is not None and len(prompt) > limit:
+        raise LorakitError(
+            f"{which} has {len(prompt)} tokens, but this model reads at most {limit}; "
+            f"shorten it by at least {len(prompt) - limit} tokens."
+        )
+
+
 class Context:
     """B rows being read.
 
@@ -37,14 +48,7 @@ class Context:
         self.model = model
         self.limit = position_limit(model)
         for number, prompt in enumerate(prompts, 1):
-            which = f"prompt {number}" if len(prompts) > 1 else "the prompt"
-            if not prompt:
-                raise LorakitError(f"{which} has no tokens; begin with the beginning-of-sequence token.")
-            if self.limit is not None and len(prompt) > self.limit:
-                raise LorakitError(
-                    f"{which} has {len(prompt)} tokens, but this model reads at most {self.limit}; "
-                    f"shorten it by at least {len(prompt) - self.limit} tokens."
-                )
+            check_length(prompt, self.limit, f"prompt {number}" if len(prompts) > 1 else "the prompt")
         self._prompts = prompts
         self._cache = DynamicCache(config=model.config)
         taken = inspect.signature(model.forward).parameters

@@ -1,0 +1,278 @@
+"""The verb `generate`: open a target, frame prompts as in training, write answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from lorakit.errors import LorakitError
+from lorakit.generation.settings import DecodingSettings
+from lorakit.types import PromptStyle
+from lorakit.workflows.placing import place
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from lorakit.adapters.bundle import Target
+    from lorakit.generation.decoding import FinishReason, Generation, Step, Watcher
+
+Message = Mapping[str, str]
+Prompt = str | Sequence[Message]
+"""Text, or a conversation of messages with `role` and `content` that waits for the assistant."""
+
+TOKENS_AT_ONCE = 8192
+"""Prompt and answer tokens of all rows of one batch, at most; it bounds the memory and changes no result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One answer."""
+
+    prompt: Prompt
+    """As it was given."""
+    sample: int
+    """Number of the answer among those to the same prompt, from 0."""
+    text: str
+    """The answer: no prompt, no end-of-sequence token, no stop text."""
+    ids: tuple[int, ...]
+    """Its token ids, the end-of-sequence token included."""
+    finish_reason: FinishReason
+    """``eos``, ``stop`` (a stop text), ``length`` (max_new_tokens) or ``context`` (the model's last position)."""
+    log_probability: float
+    """Sum over `ids` of the natural log-probability by the model."""
+    steps: tuple[Step, ...] = ()
+    """Each step with its candidates, where steps were asked for."""
+
+    @classmethod
+    def of(cls, prompt: Prompt, answer: Generation) -> Self:
+        """Join an answer with the prompt it answers."""
+        return cls(
+            prompt,
+            answer.sample,
+            answer.text,
+            answer.ids,
+            answer.finish_reason,
+            answer.log_probability,
+            answer.steps,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `--json` and `--output` write of an answer; `tokens` is the number of ids."""
+        return {
+            "text": self.text,
+            "tokens": len(self.ids),
+            "finish_reason": self.finish_reason,
+            "log_probability": self.log_probability,
+        }
+
+
+class Writer:
+    """A loaded target: frames prompts and writes answers, as often as asked."""
+
+    def __init__(self, target: Target, model: PreTrainedModel, raw: bool = False) -> None:
+        from lorakit.data.encoding import TextEncoder
+        from lorakit.generation.context import position_limit
+
+        self.target = target
+        self.style = PromptStyle() if raw else target.style
+        """How a prompt is framed."""
+        self.chats = self.style.chat_template is not None
+        """Whether a prompt may be a conversation."""
+        self.limit = position_limit(model)
+        """Tokens the model can read; None where nothing bounds it."""
+        self._model = model
+        self._encoder = TextEncoder(target.tokenizer, self.style)
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Return the ids the model reads before its answer; an empty text is the start token alone.
+
+        Raises:
+            LorakitError: Messages for a target without a chat template, text that is no Unicode text, or more tokens
+                than the model has positions.
+        """
+        from lorakit.generation.context import check_length
+
+        if isinstance(prompt, str) and self.style.format == "chat":
+            prompt = [{"role": "user", "content": prompt}]
+        if isinstance(prompt, str):
+            _check_unicode(prompt)
+            ids = self._encoder.prompts([prompt])[0] or list(self._encoder.start_ids)
+        elif not self.chats:
+            raise LorakitError(
+                "messages were given, but this model has no chat template: it was not trained on conversations. "
+                "Give a text as the prompt."
+            )
+        else:
+            for message in prompt:
+                _check_unicode(message["content"])
+            ids = self._encoder.chat_prompt(prompt)
+        check_length(ids, self.limit, "the prompt")
+        return ids
+
+    def write(
+        self,
+        prompts: Sequence[Prompt],
+        settings: DecodingSettings,
+        *,
+        places: Sequence[str] = (),
+        watcher: Watcher | None = None,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Completion]:
+        """Write answers to all prompts, those of similar length side by side; the batches change no answer.
+
+        Args:
+            prompts: Texts or conversations.
+            settings: How tokens are chosen and where answers end; the target's own stop texts are added.
+            places: Where each prompt was read, for messages.
+            watcher: Told of text and steps as they come.
+            on_done: Told how many prompts have been answered so far.
+
+        Returns:
+            `num_samples` answers a prompt, in the order of the prompts.
+        """
+        if settings.num_beams > 1 and watcher is not None and watcher.top:
+            raise LorakitError("beam search takes no single path whose steps could be shown; leave out one of the two.")
+        stops = [*settings.stop, *(stop for stop in self.target.stop_strings if stop not in settings.stop)]
+        settings = settings.model_copy(update={"stop": stops})
+        encoded = [self._encode_from(place, prompt) for place, prompt in zip_longest(places, prompts)]
+        # An answer that was trained apart from its prompt, as one in a conversation, is a text of its own.
+        joined = self.style.format == "text" and all(isinstance(prompt, str) for prompt in prompts)
+        written: list[Generation] = []
+        for found in self._batches(encoded, settings, joined, watcher):
+            written += found
+            if on_done is not None:
+                on_done(len(written) // settings.num_samples)
+        written.sort(key=lambda answer: (answer.prompt, answer.sample))
+        return [Completion.of(prompts[answer.prompt], answer) for answer in written]
+
+    def _encode_from(self, place: str | None, prompt: Prompt) -> list[int]:
+        try:
+            return self.encode(prompt)
+        except LorakitError as error:
+            raise error if place is None else LorakitError(f"{place}: {error}") from error
+
+    def _batches(
+        self, encoded: list[list[int]], settings: DecodingSettings, joined: bool, watcher: Watcher | None
+    ) -> Iterator[list[Generation]]:
+        from lorakit.generation.beams import beam_search
+        from lorakit.generation.decoding import decode
+
+        ends, tokenizer = self.target.eos_ids, self.target.tokenizer
+        if settings.num_beams > 1:
+            for number, ids in enumerate(encoded):
+                answer = beam_search(self._model, ids, settings, ends, tokenizer, joined=joined, number=number)
+                if watcher is not None and watcher.on_text is not None:
+                    watcher.on_text(number, 0, answer.text)
+                yield [answer]
+            return
+        for numbers in by_length([len(ids) for ids in encoded], settings):
+            prompts = [encoded[number] for number in numbers]
+            yield decode(
+                self._model, prompts, settings, ends, tokenizer, joined=joined, watcher=watcher, numbers=numbers
+            )
+
+
+def open_writer(
+    target: str | Path,
+    *,
+    base: str | None = None,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    raw: bool = False,
+) -> Writer:
+    """Load a target for writing; a LoRA pair is folded into the weights in memory.
+
+    Args:
+        target: Adapter, run, merged or base model: a folder, a built-in name or a Hub id.
+        base: Base of an adapter that does not say where it is.
+        revision: Branch, tag or commit on the Hub.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+        raw: Read prompts as they are, without the framing of the target's training.
+
+    Raises:
+        LorakitError: The target or its base is not found or damaged, or the device is not there.
+    """
+    from lorakit.adapters.bundle import open_target
+
+    opened = open_target(str(target), revision, base)
+    chosen_device, chosen_dtype = place(device, dtype)
+    model = opened.load(chosen_dtype, "sdpa", chosen_device, merge=True)
+    return Writer(opened, cast("PreTrainedModel", model), raw)
+
+
+def generate(
+    target: str | Path,
+    prompts: Prompt | Sequence[Prompt] = "",
+    settings: DecodingSettings | None = None,
+    *,
+    base: str | None = None,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    raw: bool = False,
+    on_text: Callable[[int, int, str], None] | None = None,
+    on_step: Callable[[int, int, Step], None] | None = None,
+) -> list[Completion]:
+    """Write answers with a base model, or with what was trained on one.
+
+    Args:
+        target: Adapter, run, merged or base model: a folder, a built-in name or a Hub id.
+        prompts: A text, a conversation (a list of messages), or a list of either.
+        settings: How tokens are chosen and where answers end; left out: greedy, up to 256 tokens.
+        base: Base of an adapter that does not say where it is.
+        revision: Branch, tag or commit on the Hub.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+        raw: Read prompts as they are, without the framing of the target's training.
+        on_text: Takes (prompt, sample, piece) as whole characters become certain.
+        on_step: Takes (prompt, sample, step); steps hold the five most probable tokens.
+
+    Returns:
+        `num_samples` answers a prompt, in the order of the prompts.
+
+    Raises:
+        LorakitError: Anything the caller can put right; the message says what.
+    """
+    from lorakit.generation.decoding import Watcher
+
+    writer = open_writer(target, base=base, revision=revision, device=device, dtype=dtype, raw=raw)
+    single = isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], Mapping))
+    listed = cast("Sequence[Prompt]", [prompts] if single else prompts)
+    watcher = Watcher(on_text, on_step, top=0 if on_step is None else 5)
+    return writer.write(listed, settings or DecodingSettings(), watcher=watcher)
+
+
+def by_length(lengths: Sequence[int], settings: DecodingSettings, budget: int = TOKENS_AT_ONCE) -> list[list[int]]:
+    """Deal prompts of similar length into batches of at most `budget` tokens, answers at full length included.
+
+    The longest come first: what does not fit the memory fails at once, not at the end.
+
+    Args:
+        lengths: Tokens of each prompt.
+        settings: Say how many answers a prompt gets, and how long.
+        budget: Tokens of a batch; a single prompt may exceed it.
+    """
+    batches: list[list[int]] = []
+    for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
+        widest = lengths[batches[-1][0]] if batches else 0
+        rows = (len(batches[-1]) + 1) * settings.num_samples if batches else 0
+        if batches and rows * (widest + settings.max_new_tokens) <= budget:
+            batches[-1].append(number)
+        else:
+            batches.append([number])
+    return batches
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise LorakitError(
+            f"the prompt holds half of a character pair (U+{ord(text[error.start]):04X} at character "
+            f"{error.start + 1}), which is no text; remove it or write the whole character."
+        ) from None

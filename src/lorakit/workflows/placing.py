@@ -1,0 +1,32 @@
+"""Where a model computes, and in which dtype its weights are held when nothing trains."""
+
+from __future__ import annotations
+
+from lorakit.errors import LorakitError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def place(device: str = "auto", dtype: str = "auto") -> tuple[str, str]:
+    """Return the device and the dtype to load a model with.
+
+    Args:
+        device: `auto` (the accelerator where there is one), `cpu`, `cuda` or `mps`.
+        dtype: `auto` (bfloat16 on a GPU that has it, float32 elsewhere), `float32`, `bfloat16` or `float16`.
+
+    Raises:
+        LorakitError: No such device or dtype, or this computer does not have the device.
+    """
+    import torch
+
+    for name, given, accepted in (("device", device, DEVICES), ("dtype", dtype, DTYPES)):
+        if given not in accepted:
+            raise LorakitError(f"{name} {given!r} is not known; give one of {', '.join(accepted)}.")
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    chosen = next(name for name, there in present.items() if there) if device == "auto" else device
+    if not present[chosen]:
+        raise LorakitError(f"this computer has no {chosen} device (as far as torch sees); use --device cpu or auto.")
+    if dtype != "auto":
+        return chosen, dtype
+    return chosen, "bfloat16" if chosen == "cuda" and torch.cuda.is_bf16_supported() else "float32"
