@@ -8,7 +8,9 @@ import typer
 
 import lorakit
 from lorakit.cli import recipes
+from lorakit.cli.generate import generate
 from lorakit.cli.new import new
+from lorakit.cli.train import train
 
 app = typer.Typer(
     name="lorakit",
@@ -35,5 +37,7 @@ def main(
     """Fine-tune a pretrained language model on your own data, share a small adapter, write text with it."""
 
 
+app.command()(generate)
+app.command()(train)
 app.command()(new)
 app.add_typer(recipes.app, name="recipes")

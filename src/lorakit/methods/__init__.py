@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import Any, Literal
 
 METHODS = {
     "full": "lorakit.methods.full:apply",
@@ -13,7 +13,12 @@ METHODS = {
 }
 """Name in a recipe -> module and function, imported on use."""
 
-FORMS = {"full": "full", "freeze": "changed", "head": "changed", "lora": "lora"}
+FORMS: dict[str, Literal["full", "changed", "lora"]] = {
+    "full": "full",
+    "freeze": "changed",
+    "head": "changed",
+    "lora": "lora",
+}
 """Name of a method -> the form in which its result is saved (`adapters/manifest.py`)."""
 
 

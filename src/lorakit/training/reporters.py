@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ class MetricsFile:
 class Trackers:
     """Sends numbers to TensorBoard, W&B or MLflow through Accelerate."""
 
-    def __init__(self, accelerator: Any, names: Sequence[str], project: str, settings: dict[str, Any]) -> None:
+    def __init__(self, accelerator: Any, project: str, settings: dict[str, Any]) -> None:
         self._accelerator = accelerator
         accelerator.init_trackers(project, config=settings)
 

@@ -1,0 +1,174 @@
+"""What `lorakit train` shows before the first step and after the last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from lorakit.cli.screen import ACCENT, console, safe, say
+
+if TYPE_CHECKING:
+    from lorakit.workflows.training import Prepared, TrainResult
+
+
+def show_recipe(prepared: Prepared) -> None:
+    """Print the resolved recipe with the origin of every value."""
+    from lorakit.recipe import resolved_yaml
+
+    say(resolved_yaml(prepared.loaded))
+
+
+def show_start(prepared: Prepared, verbose: bool) -> None:
+    """Print what is about to happen: rows, model, objective, method, speed; and every count that is not plain."""
+    rows, built, recipe = prepared.rows, prepared.built, prepared.loaded.recipe
+    report, family = rows.report, rows.checkpoint.family
+    facts = _facts()
+    facts.add_row("rows", _rows_line(prepared))
+    blocks = getattr(built.model.config, "num_hidden_layers", 0)
+    positions = f" · {rows.checkpoint.max_positions:,} positions" if rows.checkpoint.max_positions else ""
+    outside = "" if family.listed else " · outside the table of tested types"
+    facts.add_row(
+        "model",
+        f"{rows.checkpoint.identity} · {family.model_type} · {_count(built.base_parameters)} parameters · "
+        f"{blocks} blocks{positions}{outside}",
+    )
+    facts.add_row(rows.objective.name, _objective_line(prepared))
+    facts.add_row(recipe.method.name, _method_line(prepared))
+    facts.add_row("speed", _speed_line(prepared))
+    facts.add_row(
+        "steps",
+        f"{prepared.total_steps:,} of {_step_size(prepared)} · learning rate {recipe.learning_rate:g}, "
+        f"{recipe.optim.schedule} after {recipe.optim.warmup:.0%} warm-up · {prepared.processes} "
+        f"process{'es' * (prepared.processes > 1)} on {prepared.device}",
+    )
+    console().print(facts)
+    for note in [*report.notes, *built.trainable.notes]:
+        say(f"  {note}", style="dim")
+    if verbose or recipe.method.name != "lora":
+        console().print(_trainable_table(prepared))
+
+
+def show_end(result: TrainResult) -> None:
+    """Print what the run came to, and the next command."""
+    state, finished, prepared = result.state, result.finished, result.prepared
+    facts = _facts()
+    minutes, seconds = divmod(round(state.seconds), 60)
+    kept = f"step {state.best_step:,} kept"
+    stopped = (
+        f" · answers that stop {finished.stopped / finished.answers:.1%} of {finished.answers}"
+        if finished.answers
+        else ""
+    )
+    equal = "equal ✓" if finished.difference == 0 else f"within {finished.difference:.0e} ✓"
+    facts.add_row(
+        f"done in {minutes} m {seconds:02} s",
+        f"eval loss {state.first_loss:.3f} → {state.best_loss:.3f} ({kept}) · perplexity {result.perplexity:.2f}"
+        f"{stopped} · reloaded and {equal}",
+    )
+    advice = f" {result.verdict.advice}" if result.verdict.advice else ""
+    facts.add_row("overfitting", f"{result.verdict.sentence}.{advice}")
+    name = "model" if prepared.loaded.recipe.method.name == "full" else "adapter"
+    facts.add_row(
+        "saved",
+        f"{result.folder} · {name} {_bytes(finished.weights_bytes)}, the base is {_bytes(finished.base_bytes)}",
+    )
+    prompt = '"..."' if prepared.rows.format.name != "text" else '"Once"'
+    facts.add_row("next", Text(f"lorakit generate {result.folder} {prompt}", style=ACCENT))
+    console().print()
+    console().print(facts)
+
+
+def _facts() -> Table:
+    table = Table.grid(padding=(0, 3))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _rows_line(prepared: Prepared) -> str:
+    rows, report = prepared.rows, prepared.rows.report
+    reads = {"text": "documents", "prompt_completion": "prompt → completion", "chat": "conversations"}
+    duplicates = f" · {report.duplicates:,} duplicates" if report.duplicates else ""
+    leaked = f" · {report.leaked:,} evaluation rows are training rows" if report.leaked else ""
+    return safe(
+        f"{report.rows:,} to learn, {len(rows.evaluation_rows):,} to evaluate · {reads[rows.format.name]}{duplicates}"
+        f"{leaked} · longest {report.longest:,} tokens ({report.longest_where})"
+    )
+
+
+def _objective_line(prepared: Prepared) -> str:
+    rows = prepared.rows
+    if rows.format.name == "text":
+        return f"every token is learned · documents end with {rows.target.tokenizer.eos_token}"
+    what = "assistant turns" if rows.format.name == "chat" else "answers"
+    share = rows.report.learned / max(1, rows.report.tokens)
+    settings = prepared.loaded.recipe.objective
+    learned = "and prompts are learned" if settings and settings.train_on_prompt else "are learned, prompts are read"
+    return (
+        f"{what} {learned} ({share:.0%} of {rows.report.tokens:,} tokens) · every "
+        f"answer ends with {rows.target.tokenizer.eos_token}"
+    )
+
+
+def _method_line(prepared: Prepared) -> str:
+    built, method = prepared.built, prepared.loaded.recipe.method
+    trainable = built.trainable
+    share = trainable.trained / max(1, built.base_parameters)
+    shape = ""
+    if method.name == "lora":
+        kinds = sorted({kind.rsplit(".", 1)[-1] for kind, _, _ in trainable.summary})
+        shape = f"r={method.rank} α={method.alpha:g} on {', '.join(kinds)} · "
+    saved = f"{'model' if method.name == 'full' else 'adapter'} about {_bytes(trainable.trained * 4)}"
+    dropout = prepared.loaded.recipe.train.dropout
+    frozen = method.name in ("lora", "head")
+    shown = f"{dropout:g}" if dropout is not None else "0" if frozen else "the checkpoint's own where it learns"
+    return (
+        f"{shape}trains {trainable.trained:,} of {built.base_parameters:,} weights ({share:.1%}) · {saved} · "
+        f"dropout {shown}"
+    )
+
+
+def _speed_line(prepared: Prepared) -> str:
+    built = prepared.built
+    import torch
+
+    layout = "packed, no padding" if built.packed else f"buckets of similar length ({built.packing_note})"
+    return (
+        f"{layout} · {built.precision} ({built.precision_note}) · {torch.get_num_threads()} threads · "
+        f"{built.budget:,} tokens at once · peak memory about {_bytes(built.memory)}"
+    )
+
+
+def _step_size(prepared: Prepared) -> str:
+    train = prepared.loaded.recipe.train
+    if train.rows_per_step is not None:
+        return f"{train.rows_per_step:,} rows"
+    return f"{train.tokens_per_step or 8192:,} tokens"
+
+
+def _trainable_table(prepared: Prepared) -> Table:
+    trainable = prepared.built.trainable
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    table.add_column("learns")
+    for heading in ("tensors", "weights", "share", "size"):
+        table.add_column(heading, justify="right")
+    for kind, tensors, weights in trainable.summary:
+        share = weights / prepared.built.base_parameters
+        table.add_row(safe(kind), f"{tensors:,}", f"{weights:,}", f"{share:.2%}", _bytes(weights * 4))
+    return table
+
+
+def _count(number: int) -> str:
+    for size, name in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.1f} {name}"
+    return str(number)
+
+
+def _bytes(number: int) -> str:
+    for size, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if number >= size:
+            return f"{number / size:.1f} {name}" if number < 100 * size else f"{number / size:.0f} {name}"
+    return f"{number} B"

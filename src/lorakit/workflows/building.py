@@ -1,0 +1,181 @@
+"""A model ready to be trained: loaded, packed where that is proved safe, some of its weights learning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lorakit import methods
+from lorakit.adapters.bundle import Target
+from lorakit.adapters.changed import read as read_changed
+from lorakit.adapters.lora_file import read_lora_weights
+from lorakit.checkpoints.finding import Checkpoint, quiet
+from lorakit.errors import LorakitError
+from lorakit.methods.settings import MethodSettings
+from lorakit.recipe import LoadedRecipe, Recipe
+from lorakit.training import memory
+from lorakit.training.precision import Precision, choose, lower_frozen
+from lorakit.types import Trainable
+from lorakit.workflows.preparing import Rows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass
+class Built:
+    """A model with some weights learning, and how it will compute."""
+
+    model: PreTrainedModel
+    trainable: Trainable
+    attention: str
+    """Name of the attention function the model was loaded with."""
+    packed: bool
+    packing_note: str
+    """Why rows are not packed; empty where they are."""
+    precision: Precision
+    precision_note: str
+    budget: int
+    """Tokens computed at once."""
+    memory: int
+    """Expected peak in bytes: weights, gradients, moments and the activations of one micro-batch."""
+    base_parameters: int
+    """Weights of the base, a tied one counted once."""
+
+
+def build(recipe: Recipe, rows: Rows, device: torch.device, world: int) -> Built:
+    """Load the checkpoint, choose attention and precision, and let the method's weights learn.
+
+    Raises:
+        CheckpointError: The weights cannot be read.
+        TrainingError: The method does not fit the model.
+    """
+    checkpoint = rows.checkpoint
+    model, attention, packing_note = _loaded(recipe, checkpoint, device)
+    base_parameters = sum(weight.numel() for weight in model.parameters())
+    torch.manual_seed(recipe.train.seed)
+    with quiet():
+        model, trainable = methods.load(recipe.method.name)(model, recipe.method, checkpoint.family)
+        if rows.target.form in ("lora", "changed"):
+            _put_parent(model, rows.target, trainable)
+    if recipe.train.gradient_checkpointing:
+        # Without reentrance, gradients reach the adapters though the embeddings need none.
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    width = int(getattr(model.config, "hidden_size", 1024))
+    precision, precision_note = choose(recipe.train.dtype, device, width)
+    if precision == "bfloat16":
+        lower_frozen(model)
+    budget, expected = _budget(recipe, rows, model, device, world, 2 if precision == "bfloat16" else 4)
+    return Built(
+        model,
+        trainable,
+        attention,
+        packing_note == "",
+        packing_note,
+        precision,
+        precision_note,
+        budget,
+        expected,
+        base_parameters,
+    )
+
+
+def follow_parent(loaded: LoadedRecipe, target: Target) -> LoadedRecipe:
+    """Return the recipe with the method of the adapter it goes on from, where the recipe names none itself.
+
+    Raises:
+        LorakitError: The recipe names another method, rank or targets than the adapter has.
+    """
+    if target.form not in ("lora", "changed"):
+        return loaded
+    earlier = _method_of(target)
+    asked = loaded.recipe.method.model_dump()
+    origins = {key: origin for key, origin in loaded.origins.items() if key.startswith("method.")}
+    named = {key.removeprefix("method.") for key, origin in origins.items() if not origin.startswith("default")}
+    differing = sorted(key for key in named if asked.get(key) != earlier.get(key))
+    if differing:
+        shown = ", ".join(f"{key}: {earlier.get(key)!r} there, {asked.get(key)!r} here" for key in differing)
+        raise LorakitError(
+            f"{target.folder} cannot be gone on from with another method ({shown}). Leave these keys out, or merge it "
+            f"first and train on the merged model: lorakit merge {target.folder} -o DIR"
+        )
+    from pydantic import TypeAdapter
+
+    method: Any = TypeAdapter(MethodSettings).validate_python(earlier)
+    recipe = loaded.recipe.model_copy(update={"method": method})
+    return LoadedRecipe(recipe, {**loaded.origins, **dict.fromkeys(origins, "the adapter gone on from")}, loaded.source)
+
+
+def _method_of(target: Target) -> dict[str, Any]:
+    if target.manifest is not None and target.manifest.method:
+        return dict(target.manifest.method)
+    assert target.adapter is not None
+    adapter = target.adapter
+    if not isinstance(adapter.target_modules, list) or adapter.rank_pattern or adapter.alpha_pattern:
+        raise LorakitError(
+            f"{target.folder} gives layers ranks of their own or names them by a pattern; merge it first and train on "
+            f"the merged model: lorakit merge {target.folder} -o DIR"
+        )
+    return {
+        "name": "lora",
+        "rank": adapter.r,
+        "alpha": adapter.lora_alpha,
+        "dropout": adapter.lora_dropout,
+        "targets": sorted(adapter.target_modules),
+        "rslora": adapter.use_rslora,
+        "dora": adapter.use_dora,
+    }
+
+
+def _put_parent(model: PreTrainedModel, target: Target, trainable: Trainable) -> None:
+    """Start from the weights of an adapter in place of fresh ones."""
+    if target.form == "lora":
+        from peft import set_peft_model_state_dict
+
+        set_peft_model_state_dict(model, read_lora_weights(target.folder))
+        return
+    found = read_changed(target.folder, model, trainable.names)
+    weights = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, tensor in found.items():
+            weights[name].copy_(tensor)
+
+
+def _loaded(recipe: Recipe, checkpoint: Checkpoint, device: torch.device) -> tuple[PreTrainedModel, str, str]:
+    """Return the base, the attention it was loaded with, and why rows cannot be packed ("" where they can)."""
+    from lorakit.fast import varlen
+
+    dropout = recipe.train.dropout
+    if dropout is None and recipe.method.name in ("lora", "head"):
+        dropout = 0.0
+    note = "" if recipe.speed.varlen else "switched off"
+    if not note and not checkpoint.family.packs:
+        note = f"{checkpoint.family.model_type} attends in a way of its own"
+    if not note:
+        with quiet():
+            model = checkpoint.load("float32", varlen.NAME, dropout).to(device)
+            rows = model.get_input_embeddings().num_embeddings
+            note = varlen.proves_isolated(model, model.config.num_hidden_layers, rows)
+        if not note:
+            return model, varlen.NAME, ""
+    return checkpoint.load("float32", "sdpa", dropout).to(device), "sdpa", note
+
+
+def _budget(
+    recipe: Recipe, rows: Rows, model: PreTrainedModel, device: torch.device, world: int, bytes_each: int
+) -> tuple[int, int]:
+    """Return the tokens computed at once, and the expected peak of memory in bytes."""
+    fixed = memory.weights_and_moments(model)
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    share = rows.report.learned / max(1, rows.report.tokens) if recipe.speed.logits else 1.0
+    each = memory.per_token(rows.checkpoint.config, vocabulary, share, bytes_each)
+    longest = max(rows.report.longest, max(len(example) for example in rows.evaluation))
+    step = recipe.train.tokens_per_step or 8192
+    if recipe.train.rows_per_step is not None:
+        step = recipe.train.rows_per_step * longest
+    asked = recipe.train.micro_batch_tokens
+    found = memory.budget(memory.free_bytes(device) - fixed, each, longest, -(-step // world), device)
+    budget = asked or found
+    return budget, fixed + budget * each

@@ -1,0 +1,189 @@
+"""The end of a run: write the bundle, read it back into a fresh base, and prove that it gives the same scores."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lorakit import methods
+from lorakit.adapters.bundle import Target, adapter_fingerprint, open_target, write_bundle
+from lorakit.adapters.manifest import Base, Manifest, library_versions
+from lorakit.checkpoints.finding import tokenizer_fingerprint
+from lorakit.checkpoints.folders import write_files
+from lorakit.errors import TrainingError
+from lorakit.generation.decoding import decode
+from lorakit.generation.settings import DecodingSettings
+from lorakit.recipe import LoadedRecipe, resolved_yaml
+from lorakit.training.precision import compute, lower_frozen
+from lorakit.training.run import Run
+from lorakit.training.state import State
+from lorakit.types import Example
+from lorakit.workflows.building import Built
+from lorakit.workflows.preparing import Rows
+
+_SIDE_BY_SIDE = 16
+"""Answers written at once."""
+_PROBES = 8
+"""Evaluation rows whose scores are compared after the bundle is read back."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What was written, and what it was held against."""
+
+    weights_bytes: int
+    """Size of the file with the trained weights."""
+    base_bytes: int
+    """Size of the base in the dtype it is stored in."""
+    difference: float
+    """Largest difference of a score between the model in memory and the bundle read back; 0 where they are equal."""
+    answers: int
+    """Answers written to evaluation prompts."""
+    stopped: int
+    """How many of them ended at the end-of-sequence token."""
+
+
+def finish(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: State) -> Finished:
+    """Write the bundle of the best step into the run folder and check it.
+
+    Raises:
+        TrainingError: The bundle read back does not give the same scores.
+    """
+    model = run.bare_model.eval()
+    manifest = _manifest(loaded, rows, built, state)
+    _write(loaded, rows, run.folder, model, manifest)
+    target = open_target(str(run.folder), base=_base_argument(rows, manifest))
+    difference = _difference(model, target, built, run, rows.evaluation[:_PROBES])
+    answers, stopped = _answers(target, rows, run, loaded.recipe.train.sample_answers)
+    metrics = {**manifest.metrics, "answers": answers, "answers_that_stop": stopped, "reload_difference": difference}
+    _write(loaded, rows, run.folder, model, manifest.model_copy(update={"metrics": metrics}))
+    return Finished(_weights_bytes(run.folder), _base_bytes(rows), difference, answers, stopped)
+
+
+def _write(loaded: LoadedRecipe, rows: Rows, folder: Path, model: nn.Module, manifest: Manifest) -> None:
+    from lorakit.workflows.training import stored_recipe
+
+    recipe = resolved_yaml(loaded, shared=True)
+    local = {"recipe": stored_recipe(loaded)}
+    write_files(folder, lambda aside: write_bundle(aside, model, manifest, rows.checkpoint, recipe, local))
+
+
+def _manifest(loaded: LoadedRecipe, rows: Rows, built: Built, state: State) -> Manifest:
+    checkpoint, recipe = rows.checkpoint, loaded.recipe
+    speed = [f"precision {built.precision} ({built.precision_note})"]
+    speed.append("varlen" if built.packed else f"no varlen: {built.packing_note}")
+    if recipe.speed.logits:
+        speed.append("logits")
+    answered = {int(example.labels[-1]) for example in rows.evaluation if example.labels[-1] >= 0}
+    return Manifest(
+        form=methods.FORMS[recipe.method.name],
+        base=Base(
+            identity=checkpoint.identity,
+            revision=checkpoint.revision,
+            fingerprint=checkpoint.fingerprint,
+            model_type=checkpoint.config["model_type"],
+        ),
+        parent=adapter_fingerprint(rows.target),
+        objective=rows.objective.name,
+        method=json.loads(recipe.method.model_dump_json()),
+        style=rows.style,
+        eos_ids=tuple(sorted(checkpoint.eos_ids | answered if rows.format.name != "text" else checkpoint.eos_ids)),
+        tokenizer=tokenizer_fingerprint(rows.target.tokenizer),
+        data=rows.fingerprint,
+        libraries=library_versions(),
+        metrics={
+            "evaluation_loss_before": state.first_loss,
+            "evaluation_loss": state.best_loss,
+            "perplexity": math.exp(min(700.0, state.best_loss or 0.0)),
+            "best_step": state.best_step,
+            "steps": state.step,
+            "tokens": state.tokens,
+            "seconds": round(state.seconds, 1),
+        },
+        speed=tuple(speed),
+        trained=built.trainable.names,
+    )
+
+
+def _base_argument(rows: Rows, manifest: Manifest) -> str | None:
+    return None if manifest.form == "full" else str(rows.checkpoint.folder)
+
+
+def _difference(model: nn.Module, target: Target, built: Built, run: Run, examples: list[Example]) -> float:
+    """Return the largest difference of scores between `model` and the bundle read back, in the training precision.
+
+    Raises:
+        TrainingError: They differ; on a CPU by anything at all, on an accelerator by more than its kernels vary.
+    """
+    device = run.accelerator.device
+    fresh = target.load("float32", built.attention, str(device))
+    for name, weight in fresh.named_parameters():
+        weight.requires_grad = name in built.trainable.names
+    if built.precision == "bfloat16":
+        lower_frozen(fresh)
+    with torch.no_grad(), compute(built.precision, device):
+        pairs = [(_scores(model, run, example), _scores(fresh, run, example)) for example in examples]
+    difference = max(float((one - other).abs().max()) for one, other in pairs)
+    scale = max(float(one.abs().max()) for one, _ in pairs)
+    if not difference <= (0.0 if device.type == "cpu" else 1e-3 * scale):
+        raise TrainingError(
+            f"the weights read back from {run.folder} give other scores than those in memory (largest difference "
+            f"{difference:.2e}). The file system or this version of a library is at fault; nothing was reported."
+        )
+    return difference
+
+
+def _scores(model: nn.Module, run: Run, example: Example) -> Tensor:
+    """Return the scores of one row, shape (T, V), float32."""
+    batch = run.placed(run.objective.collate([example], run.packed))
+    packed = {"segment_lengths": batch.lengths} if batch.lengths else {}
+    logits: Tensor = model(**batch.inputs, **packed, use_cache=False).logits
+    return logits[0].float()
+
+
+def _answers(target: Target, rows: Rows, run: Run, count: int) -> tuple[int, int]:
+    """Write answers to distinct evaluation prompts; return how many, and how many ended by themselves."""
+    if rows.format.name == "text" or count == 0:
+        return 0, 0
+    prompts = _distinct_prompts(rows, count)
+    longest = max(int((example.labels >= 0).sum()) for example in rows.evaluation)
+    limit = rows.checkpoint.max_positions
+    room = min((limit - len(ids) for ids in prompts), default=0) if limit is not None else 2 * longest + 16
+    if room < 1:
+        return 0, 0
+    settings = DecodingSettings(max_new_tokens=max(1, min(2 * longest + 16, room)))
+    device = str(run.accelerator.device)
+    model: Any = target.load("float32", "sdpa", device, merge=True)
+    written = [
+        generation
+        for start in range(0, len(prompts), _SIDE_BY_SIDE)
+        for generation in decode(model, prompts[start : start + _SIDE_BY_SIDE], settings, target.eos_ids)
+    ]
+    return len(written), sum(generation.finish_reason == "eos" for generation in written)
+
+
+def _distinct_prompts(rows: Rows, count: int) -> list[list[int]]:
+    """Return the ids of the first `count` distinct evaluation prompts."""
+    encoder = rows.encoder
+    if rows.format.name == "chat":
+        conversations = [row.fields["messages"] for row in rows.evaluation_rows[:count]]
+        # The conversation up to its last assistant turn, which the model is to write itself.
+        return [encoder.chat_prompt(messages[:-1]) for messages in conversations if messages[-1]["role"] == "assistant"]
+    texts = list(dict.fromkeys(row.fields["prompt"] for row in rows.evaluation_rows))
+    return [ids for ids in encoder.prompts(texts[:count]) if len(ids) < rows.max_length]
+
+
+def _weights_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def _base_bytes(rows: Rows) -> int:
+    from lorakit.checkpoints.weights import weight_files
+
+    return sum(file.stat().st_size for file in weight_files(rows.checkpoint.folder))

@@ -1,0 +1,54 @@
+"""One process or many: what Accelerate was started with, and that it is what was asked for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from lorakit.errors import LorakitError
+from lorakit.recipe import Recipe
+
+
+def accelerator_for(recipe: Recipe, folder: Path) -> Any:
+    """Return the Accelerator of this process.
+
+    Gradient accumulation and mixed precision are the loop's own: Accelerate's would divide the loss once more.
+
+    Raises:
+        LorakitError: Several processes were asked for and one was started, or the device is not there.
+    """
+    import torch
+    from accelerate import Accelerator
+
+    device = recipe.train.device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise LorakitError("train.device is cuda, and torch finds no CUDA GPU here. Leave it out, or use cpu.")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise LorakitError("train.device is mps, and torch finds no Apple GPU here. Leave it out, or use cpu.")
+    accelerator = Accelerator(
+        cpu=device == "cpu",
+        mixed_precision="no",
+        gradient_accumulation_steps=1,
+        log_with=list(recipe.train.trackers) or None,
+        project_dir=str(folder),
+    )
+    expected = int(os.environ.get("WORLD_SIZE", "1"))
+    # `accelerate launch` that starts one plain process still names the address where the others would meet.
+    alone = "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ and "ACCELERATE_USE_CPU" in os.environ
+    if accelerator.num_processes != expected or (alone and accelerator.num_processes == 1):
+        asked = "several processes were" if alone else f"{expected} processes were"
+        raise LorakitError(
+            f"{asked} asked for, and {accelerator.num_processes} found each other. On CPUs start them with: "
+            f"ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 -m lorakit train ..."
+        )
+    return accelerator
+
+
+def from_first(accelerator: Any, value: Any) -> Any:
+    """Return the first process's `value` on every process."""
+    if accelerator.num_processes == 1:
+        return value
+    from accelerate.utils import broadcast_object_list
+
+    return broadcast_object_list([value])[0]
