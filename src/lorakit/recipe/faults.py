@@ -144,7 +144,8 @@ def _unknown(path: KeyPath, values: dict[str, Any]) -> str:
     """What to say of a key that nothing reads: its right place where one can be guessed."""
     section, key = str(path[0]), str(path[-1])
     given = values[section]
-    chosen = given.get("name") if isinstance(given, dict) and len(members(section)) > 1 else None
+    named = given.get("name") if isinstance(given, dict) else None
+    chosen = named if isinstance(named, str) else None
     if len(path) == 2:
         readers = [name for name, model in members(section).items() if key in model.model_fields]
         if readers:

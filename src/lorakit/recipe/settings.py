@@ -37,7 +37,7 @@ class Recipe(BaseModel):
     optim: OptimSettings = AdamWSettings()
     """How a step is taken; a plain word is its `name`."""
     train: TrainSettings = TrainSettings()
-    """How long, in which steps, and where."""
+    """How long, in which steps, and on what it is trained."""
     speed: SpeedSettings = SpeedSettings()
     """Which fast paths may be taken."""
 
