@@ -39,6 +39,17 @@ def safe(text: str) -> str:
     )
 
 
+def emit(text: str) -> None:
+    """Write a result on stdout at once: harmless on a terminal, exactly as it is (UTF-8) into a pipe or file."""
+    if sys.stdout.isatty():
+        encoding = sys.stdout.encoding or "utf-8"
+        sys.stdout.write(safe(text).encode(encoding, "backslashreplace").decode(encoding))
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode("utf-8"))
+    sys.stdout.flush()
+
+
 def say(text: str = "", style: str | None = None) -> None:
     """Print one piece of prose on stderr, as text and never as markup."""
     console().print(safe(text), style=style, markup=False)

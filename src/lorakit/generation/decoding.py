@@ -101,7 +101,7 @@ def decode(
     tokenizer: Any = None,
     *,
     joined: bool = True,
-    watcher: Watcher | None = None,
+    watcher: Watcher = Watcher(),
     numbers: Sequence[int] | None = None,
 ) -> list[Generation]:
     """Write answers to all `prompts` side by side, one token of each at a time.
@@ -115,7 +115,7 @@ def decode(
         eos_ids: Ids that end an answer.
         tokenizer: Turns ids into text; needed for stop texts and for `text`.
         joined: Whether an answer goes on from its prompt mid-text (see `TextStream`), or is a text of its own.
-        watcher: Told of text and steps as they come.
+        watcher: Told of text and steps as they come; left out: nobody.
         numbers: Numbers of the prompts, which seed their draws; left out: 0, 1, ...
 
     Returns:
@@ -125,14 +125,13 @@ def decode(
         LorakitError: A prompt is empty or too long, the logits are not finite, or stop texts lack a tokenizer.
     """
     check_stops(settings, tokenizer)
-    watcher = watcher or Watcher()
     answers = [
         _Answer(
             prompt=number,
             sample=sample,
             read=list(prompt),
             uniforms=stream_of(settings.seed, number, sample),
-            stream=TextStream(tokenizer, settings.stop, prompt if joined else ()) if tokenizer is not None else None,
+            stream=None if tokenizer is None else TextStream(tokenizer, settings.stop, prompt if joined else ()),
         )
         for number, prompt in zip(range(len(prompts)) if numbers is None else numbers, prompts, strict=True)
         for sample in range(settings.num_samples)
@@ -146,8 +145,7 @@ def decode(
     logits_BV = logits_BV[copies]
     going = answers
     while going:
-        tokens = _take(logits_BV, going, settings, watcher)
-        for answer, token in zip(going, tokens, strict=True):
+        for answer, token in zip(going, _take(logits_BV, going, settings, watcher), strict=True):
             _follow(answer, token, settings, eos_ids, context.limit, watcher)
         kept = [row for row, answer in enumerate(going) if answer.finish_reason is None]
         going = [going[row] for row in kept]

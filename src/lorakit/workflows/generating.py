@@ -133,7 +133,10 @@ class Writer:
         Returns:
             `num_samples` answers a prompt, in the order of the prompts.
         """
-        if settings.num_beams > 1 and watcher is not None and watcher.top:
+        from lorakit.generation.decoding import Watcher
+
+        watcher = watcher or Watcher()
+        if settings.num_beams > 1 and watcher.top:
             raise LorakitError("beam search takes no single path whose steps could be shown; leave out one of the two.")
         stops = [*settings.stop, *(stop for stop in self.target.stop_strings if stop not in settings.stop)]
         settings = settings.model_copy(update={"stop": stops})
@@ -155,7 +158,7 @@ class Writer:
             raise error if place is None else LorakitError(f"{place}: {error}") from error
 
     def _batches(
-        self, encoded: list[list[int]], settings: DecodingSettings, joined: bool, watcher: Watcher | None
+        self, encoded: list[list[int]], settings: DecodingSettings, joined: bool, watcher: Watcher
     ) -> Iterator[list[Generation]]:
         from lorakit.generation.beams import beam_search
         from lorakit.generation.decoding import decode
@@ -164,7 +167,7 @@ class Writer:
         if settings.num_beams > 1:
             for number, ids in enumerate(encoded):
                 answer = beam_search(self._model, ids, settings, ends, tokenizer, joined=joined, number=number)
-                if watcher is not None and watcher.on_text is not None:
+                if watcher.on_text is not None:
                     watcher.on_text(number, 0, answer.text)
                 yield [answer]
             return

@@ -1,0 +1,223 @@
+"""`lorakit generate`: text from a base model, or from what was trained on one."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from lorakit.cli import decoding_options as options
+from lorakit.cli import screen
+from lorakit.cli.steps import StepTable
+from lorakit.errors import DataError, LorakitError
+
+if TYPE_CHECKING:
+    from lorakit.generation.settings import DecodingSettings
+    from lorakit.workflows.generating import Completion, Writer
+    from lorakit.workflows.prompt_files import PromptRow
+
+ENDINGS = {
+    "eos": "end of sequence",
+    "stop": "stop text",
+    "length": "--max-new-tokens reached",
+    "context": "the model's positions are full",
+}
+
+
+def generate(
+    target: options.Target,
+    prompt: options.Prompt = None,
+    input_file: options.Input = None,
+    output: options.Output = None,
+    max_new_tokens: options.MaxNewTokens = 256,
+    stop: options.Stop = None,
+    temperature: options.Temperature = 0.0,
+    top_k: options.TopK = None,
+    top_p: options.TopP = None,
+    min_p: options.MinP = None,
+    repetition_penalty: options.RepetitionPenalty = 1.0,
+    num_samples: options.NumSamples = 1,
+    num_beams: options.NumBeams = 1,
+    length_penalty: options.LengthPenalty = None,
+    seed: options.Seed = 0,
+    show_steps: options.ShowSteps = False,
+    as_json: options.Json = False,
+    raw: options.Raw = False,
+    base: options.Base = None,
+    revision: options.Revision = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write text, one next token after another, until the model ends it.
+
+    The answer goes to stdout as it comes, without the prompt and followed by a newline. On a terminal, control
+    characters in it are made visible; into a pipe or file the text goes exactly as it is. An empty prompt starts from
+    nothing.
+
+    Example: lorakit generate runs/tickets "Subject: printer"
+    """
+    from lorakit.generation.settings import DecodingSettings
+
+    settings = DecodingSettings(
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        num_samples=num_samples,
+        num_beams=num_beams,
+        length_penalty=length_penalty,
+        seed=seed,
+        stop=stop or [],
+    )
+    view = _View(show_steps, as_json, quiet)
+    source = _source(prompt, input_file, output, force, settings, view)
+    from lorakit.workflows.generating import open_writer
+
+    writer = open_writer(target, base=base, revision=revision, device=device, dtype=dtype, raw=raw)
+    view.say(*writer.target.notes)
+    if isinstance(source, str):
+        _answer(writer, source, settings, view)
+    else:
+        _answer_rows(writer, source, output, settings, view)
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What is shown beside the text."""
+
+    steps: bool
+    json: bool
+    quiet: bool
+
+    def say(self, *lines: str) -> None:
+        for line in () if self.quiet else lines:
+            screen.say(line)
+
+
+def _source(
+    prompt: str | None,
+    input_file: Path | None,
+    output: Path | None,
+    force: bool,
+    settings: DecodingSettings,
+    view: _View,
+) -> str | list[PromptRow]:
+    """Return the one prompt, or the rows of the file; options that cannot be meant together are refused first."""
+    if view.steps and (input_file is not None or settings.num_samples > 1):
+        raise LorakitError("--show-steps shows the steps of one answer; leave out --input and --num-samples.")
+    if input_file is None:
+        if output is not None:
+            raise LorakitError("--output takes the answers to --input; for one prompt, send stdout to a file: > FILE.")
+        return _piped() if prompt is None else prompt
+    if prompt is not None:
+        raise LorakitError("a prompt and --input were given; give one of them.")
+    from lorakit.workflows.prompt_files import check_output, read_prompts
+
+    if output is not None:
+        check_output(output, force)
+    rows, notes = read_prompts(input_file)
+    view.say(*notes)
+    return rows
+
+
+def _piped() -> str:
+    """Return what was piped in, without the newline that ends it."""
+    if sys.stdin.isatty():
+        raise LorakitError('no prompt was given: add one, pipe one in, or give "" to start from nothing.')
+    try:
+        text = sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"the piped prompt is not UTF-8 (byte {error.start + 1}); convert it with iconv.") from None
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _answer(writer: Writer, prompt: str, settings: DecodingSettings, view: _View) -> None:
+    from lorakit.generation.decoding import Watcher
+
+    table = StepTable(writer.target.tokenizer, writer.target.eos_ids)
+    streams = not (view.steps or view.json) and settings.num_samples == 1
+    lines = view.steps and not view.json
+    if lines:
+        screen.emit(table.header() + "\n")
+    watcher = Watcher(
+        on_text=(lambda _, __, piece: screen.emit(piece)) if streams else None,
+        on_step=(lambda _, __, step: screen.emit(table.line(step) + "\n")) if lines else None,
+        top=StepTable.SHOWN if view.steps else 0,
+    )
+    begun = time.perf_counter()
+    try:
+        completions = writer.write([prompt], settings, watcher=watcher)
+    except KeyboardInterrupt:
+        screen.emit("\n" if streams else "")
+        raise typer.Exit(130) from None
+    seconds = time.perf_counter() - begun
+    for completion in completions:
+        if view.json:
+            screen.emit(json.dumps(_as_json(completion, table), ensure_ascii=False) + "\n")
+            continue
+        if settings.num_samples > 1:
+            view.say(f"answer {completion.sample + 1} of {settings.num_samples}")
+        screen.emit(("\n" if lines else "") + ("" if streams else completion.text) + "\n")
+    view.say(statistics(completions, seconds))
+
+
+def _as_json(completion: Completion, table: StepTable) -> dict[str, object]:
+    steps = [
+        {
+            "taken": table.token(step.taken),
+            "id": step.taken,
+            "probability": step.probability,
+            "candidates": [
+                {"token": table.token(number), "id": number, "probability": share} for number, share in step.candidates
+            ],
+        }
+        for step in completion.steps
+    ]
+    return {**completion.as_json(), **({"steps": steps} if steps else {})}
+
+
+def _answer_rows(
+    writer: Writer, rows: list[PromptRow], output: Path | None, settings: DecodingSettings, view: _View
+) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from lorakit.workflows.prompt_files import answers, write_lines
+
+    begun = time.perf_counter()
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        hidden = view.quiet or not screen.console().is_terminal
+        with Progress(*columns, console=screen.console(), transient=True, disable=hidden) as progress:
+            task = progress.add_task("", total=len(rows))
+            written = list(answers(writer, rows, settings, lambda done: progress.update(task, completed=done)))
+    except KeyboardInterrupt:
+        view.say("stopped; no answer was written.")
+        raise typer.Exit(130) from None
+    seconds = time.perf_counter() - begun
+    lines = [line for line, _ in written]
+    if output is not None:
+        write_lines(output, lines)
+    else:
+        screen.emit("".join(f"{line}\n" for line in lines))
+    view.say(statistics([completion for _, completion in written], seconds))
+
+
+def statistics(completions: Sequence[Completion], seconds: float) -> str:
+    """Return one line: tokens, speed, and why the answers ended."""
+    tokens = sum(len(completion.ids) for completion in completions)
+    reasons = Counter(ENDINGS[completion.finish_reason] for completion in completions)
+    several = len(completions) > 1
+    ending = ", ".join(f"{reason} ({count:,})" if several else reason for reason, count in reasons.most_common())
+    counted = f"{len(completions):,} answers · " if several else ""
+    return f"{counted}{tokens:,} tokens · {tokens / max(seconds, 1e-9):,.0f} tokens/s · stop: {ending}"
