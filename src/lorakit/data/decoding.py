@@ -140,6 +140,9 @@ def inspect(source: ByteSource) -> TextFile:
         for mark, encoding, label in _MARKS:
             if head.startswith(mark):
                 return _text_file(source, encoding, label, stamp)
+        for magic, cure in _DISGUISES.items():
+            if head.startswith(magic):
+                raise DataError(f"{source.name} is not text. {cure}")
         if head.count(0) > len(head) // 5:
             raise DataError(
                 f"{source.name}: many bytes are NUL, so it is binary, or UTF-16 without a byte-order mark. "
@@ -150,7 +153,7 @@ def inspect(source: ByteSource) -> TextFile:
         except _Undecodable as undecodable:
             if _is_korean(source):
                 return _text_file(source, "cp949", "CP949", stamp)
-            raise _neither(source.name, head, undecodable) from None
+            raise _neither(source.name, undecodable) from None
 
 
 @contextmanager
@@ -224,10 +227,7 @@ def _is_common_syllable(character: str) -> bool:
     return len(encoded) == 2 and 0xB0 <= encoded[0] <= 0xC8
 
 
-def _neither(name: str, head: bytes, undecodable: _Undecodable) -> DataError:
-    for magic, cure in _DISGUISES.items():
-        if head.startswith(magic):
-            return DataError(f"{name} is not text. {cure}")
+def _neither(name: str, undecodable: _Undecodable) -> DataError:
     return DataError(
         f"{name} line {undecodable.line}, byte {undecodable.byte:,} of the file: 0x{undecodable.value:02x} is neither "
         "UTF-8 nor Korean CP949, and nothing is guessed. Save the file as UTF-8, for example with: "

@@ -53,7 +53,8 @@ def locate(name: str, base_dir: Path | None = None) -> Path:
     except ValueError:
         raise DataError(f"{shown(name)} is no file name.") from None
     if beside is None:
-        raise DataError(f"{shown(name)} does not exist, and neither does the folder {shown(str(path.parent))}.")
+        hub = f" On the Hub it would be {HUB}{shown(name)}." if name.count("/") == 1 and not path.suffix else ""
+        raise DataError(f"{shown(name)} does not exist, and neither does the folder {shown(str(path.parent))}.{hub}")
     composed = unicodedata.normalize("NFC", path.name)
     for other in beside:
         if unicodedata.normalize("NFC", other) == composed:
@@ -61,8 +62,6 @@ def locate(name: str, base_dir: Path | None = None) -> Path:
     hint = shown(nearest(path.name, beside))
     if not hint and any(sign in name for sign in "*?["):
         hint = "Patterns are not expanded: give the folder, or a list of files."
-    if not hint and name.count("/") == 1 and not path.suffix:
-        hint = f"A dataset on the Hub is written {HUB}{shown(name)}."
     raise DataError(f"{shown(name)} does not exist. {hint}".rstrip())
 
 
@@ -122,8 +121,17 @@ def refuse_training_file(settings: DataSettings, base_dir: Path | None = None) -
 
 
 def as_source(source: str | SourceSettings) -> SourceSettings:
-    """Return a source written as a plain word in its full form."""
-    return SourceSettings(path=source) if isinstance(source, str) else source
+    """Return a source written as a plain word in its full form.
+
+    Raises:
+        DataError: The word is empty or is no Unicode text.
+    """
+    if not isinstance(source, str):
+        return source
+    try:
+        return SourceSettings(path=source)
+    except ValueError:
+        raise DataError(f"'{shown(source)}' cannot name a source. Rename the file, or give its folder.") from None
 
 
 def _is_local(source: SourceSettings) -> bool:

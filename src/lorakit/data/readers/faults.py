@@ -31,7 +31,10 @@ class Faults:
         return [f"{self.name}: {counted(len(self.lines), 'broken line')} skipped ({first_lines(self.lines)})."]
 
 
-def broken_line(name: str, line: int, column: int | None, problem: str, text: str = "") -> DataError:
+SKIP = "Mend the line, or skip such lines and count them with --set data.broken=skip."
+
+
+def broken_line(name: str, line: int, column: int | None, problem: str, text: str = "", cure: str = SKIP) -> DataError:
     """Return the error for one line: what is wrong, the line cut to fit, a caret, and what to do.
 
     Args:
@@ -40,13 +43,11 @@ def broken_line(name: str, line: int, column: int | None, problem: str, text: st
         column: In characters, from 1; None where the fault is the whole line.
         problem: With neither place nor full stop.
         text: The line itself, shown when a column is given.
+        cure: What to do.
     """
     place = f"{name} line {line}" + (f", column {column}" if column is not None else "")
     shown = "" if column is None else _excerpt(text.rstrip("\r\n"), column) + "\n"
-    return DataError(
-        f"{place}: {problem}.\n{shown}Nothing was read or written. "
-        "Mend the line, or skip such lines and count them with --set data.broken=skip."
-    )
+    return DataError(f"{place}: {problem}.\n{shown}Nothing was read or written. {cure}")
 
 
 def counted(count: int, noun: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from lorakit.data.decoding import ByteSource, TextFile, inspect
-from lorakit.data.readers.faults import Faults, broken_line
+from lorakit.data.readers.faults import SKIP, Faults, broken_line
 from lorakit.data.settings import DataSettings
 from lorakit.errors import DataError
 from lorakit.types import Row
@@ -62,11 +62,13 @@ def json_rows(source: ByteSource, settings: DataSettings, notes: list[str]) -> I
     notes.extend(file.notes)
     if not text.strip():
         raise DataError(f"{source.name} is empty: it holds no rows.")
-    value = parse(text, source.name)
+    value = parse(text, source.name, cure="Mend it, or write JSONL, where broken lines can be skipped.")
     start = 0
     if isinstance(value, dict):
         key = _only_list(value, source.name)
         value, start = value[key], dict(_members(text))[key]
+    if not isinstance(value, list):
+        raise DataError(f"{source.name} holds one value, and rows are a list of objects, or JSONL.")
     faults = Faults(source.name, settings.broken)
     line, position = 1, 0
     for fields, place in zip(value, _elements(text, text.index("[", start)), strict=True):
@@ -79,13 +81,14 @@ def json_rows(source: ByteSource, settings: DataSettings, notes: list[str]) -> I
     notes.extend(faults.notes())
 
 
-def parse(text: str, name: str, first_line: int = 1) -> Any:
+def parse(text: str, name: str, first_line: int = 1, cure: str = SKIP) -> Any:
     """Return the JSON value of `text`.
 
     Args:
         text: One JSON value, with white space around it or none.
         name: The file, for messages.
         first_line: Line of the file that `text` begins with, from 1.
+        cure: What the message says to do.
 
     Raises:
         DataError: Names line and column, and shows the line.
@@ -99,10 +102,10 @@ def parse(text: str, name: str, first_line: int = 1) -> Any:
     except _Refused:
         position, problem = _refused_place(text)
     except RecursionError:
-        raise broken_line(name, first_line, None, "brackets are nested too deeply to be read") from None
+        raise broken_line(name, first_line, None, "brackets are nested too deeply to be read", "", cure) from None
     begin = text.rfind("\n", 0, position) + 1
     line = first_line + text.count("\n", 0, position)
-    raise broken_line(name, line, position - begin + 1, problem, text[begin:].split("\n", 1)[0])
+    raise broken_line(name, line, position - begin + 1, problem, text[begin:].split("\n", 1)[0], cure)
 
 
 def _lines(file: TextFile, settings: DataSettings, notes: list[str]) -> Iterator[Row]:

@@ -1,0 +1,124 @@
+"""The evaluation share and samples."""
+
+from __future__ import annotations
+
+import random
+import unicodedata
+
+import pytest
+
+from lorakit.data.splitting import sample, split
+from lorakit.errors import DataError
+from lorakit.types import Format, Row
+
+PAIRS = Format("prompt_completion", {"prompt": ("prompt",), "completion": ("completion",)})
+TEXT = Format("text", {"text": ("text",)})
+CHAT = Format("chat", {"messages": ("messages",)})
+
+
+def pairs(prompts: list[str]) -> list[Row]:
+    fields = [{"prompt": prompt, "completion": f"answer {number}"} for number, prompt in enumerate(prompts)]
+    return [Row(each, "rows.csv", line) for line, each in enumerate(fields, start=2)]
+
+
+def documents(texts: list[str]) -> list[Row]:
+    return [Row({"text": text}, "rows.txt", line) for line, text in enumerate(texts, start=1)]
+
+
+MANY = pairs([f"prompt {number % 40}" for number in range(200)])
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.5, 0.9])
+def test_both_parts_together_are_all_rows_and_the_share_is_met(share):
+    train, evaluation = split(MANY, PAIRS, share, 0)
+    assert sorted([*train, *evaluation], key=lambda row: row.line) == MANY
+    assert len(evaluation) == 200 * share
+
+
+def test_no_prompt_stands_on_both_sides():
+    train, evaluation = split(MANY, PAIRS, 0.1, 0)
+    assert not {row.fields["prompt"] for row in train} & {row.fields["prompt"] for row in evaluation}
+
+
+def test_prompts_that_differ_in_unicode_form_alone_stay_together():
+    written = [unicodedata.normalize(form, f"{number}번 질문") for number in range(20) for form in ("NFC", "NFD")]
+    train, evaluation = split(pairs(written), PAIRS, 0.3, 0)
+    numbers = [{row.fields["prompt"][:2].rstrip("번ᄇ") for row in part} for part in (train, evaluation)]
+    assert not numbers[0] & numbers[1]
+
+
+def test_chats_with_one_opening_stay_together():
+    def chat(opening: str, answer: str) -> dict[str, object]:
+        said = [("system", "s"), ("user", opening), ("assistant", answer), ("user", answer), ("assistant", "end")]
+        return {"messages": [{"role": role, "content": content} for role, content in said]}
+
+    rows = [Row(chat(f"opening {number % 5}", f"answer {number}"), "rows.jsonl", number) for number in range(25)]
+    train, evaluation = split(rows, CHAT, 0.2, 0)
+    openings = [{row.fields["messages"][1]["content"] for row in part} for part in (train, evaluation)]
+    assert len(evaluation) == 5
+    assert not openings[0] & openings[1]
+
+
+def test_the_split_depends_on_the_seed_and_not_on_the_order_of_the_rows():
+    shuffled = random.Random(3).sample(MANY, len(MANY))
+    chosen = {row.fields["prompt"] for row in split(MANY, PAIRS, 0.1, 0)[1]}
+    assert {row.fields["prompt"] for row in split(shuffled, PAIRS, 0.1, 0)[1]} == chosen
+    assert {row.fields["prompt"] for row in split(MANY, PAIRS, 0.1, 1)[1]} != chosen
+
+
+@pytest.mark.parametrize("prompts", [["a", "b"], ["a"] * 99 + ["b"] * 5, ["a"] * 50 + ["b"] * 50])
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.999])
+def test_neither_part_is_empty_where_there_are_two_prompts(prompts, share):
+    train, evaluation = split(pairs(prompts), PAIRS, share, 0)
+    assert train
+    assert evaluation
+
+
+def test_one_prompt_alone_cannot_be_split():
+    with pytest.raises(DataError, match=r"all 3 rows have the same prompt.*data\.eval=FILE"):
+        split(pairs(["a"] * 3), PAIRS, 0.1, 0)
+
+
+def test_many_documents_are_split_whole():
+    rows = documents([f"document {number}" for number in range(20)])
+    train, evaluation = split(rows, TEXT, 0.1, 0)
+    assert sorted([*train, *evaluation], key=lambda row: row.line) == rows
+    assert len(evaluation) == 2
+
+
+def test_a_few_documents_are_cut_at_the_end_of_a_line():
+    text = "\n".join(f"line {number:02d}" for number in range(100))
+    train, evaluation = split(documents([text]), TEXT, 0.1, 0)
+    assert f"{train[0].fields['text']}\n{evaluation[0].fields['text']}" == text
+    assert evaluation[0].fields["text"].startswith("line 90")
+    assert evaluation[0].line == 91
+
+
+def test_a_long_line_is_cut_between_words():
+    text = "Title\n" + " ".join(f"word{number:03d}" for number in range(200))
+    train, evaluation = split(documents([text]), TEXT, 0.1, 0)
+    assert f"{train[0].fields['text']} {evaluation[0].fields['text']}" == text
+    assert len(evaluation[0].fields["text"]) / len(text) == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_document_of_one_word_is_only_trained_on():
+    train, evaluation = split(documents(["word", "two words"]), TEXT, 0.1, 0)
+    assert [row.fields["text"] for row in train] == ["word", "two"]
+    assert [row.fields["text"] for row in evaluation] == ["words"]
+
+
+def test_text_that_cannot_be_cut_is_an_error():
+    with pytest.raises(DataError, match="too short to keep a share"):
+        split(documents(["word"]), TEXT, 0.1, 0)
+
+
+def test_a_sample_keeps_reading_order_and_depends_on_the_seed():
+    chosen = sample(MANY, 50, 0)
+    assert len(chosen) == 50
+    assert [row.line for row in chosen] == sorted({row.line for row in chosen})
+    assert sample(MANY, 50, 0) == chosen
+    assert sample(MANY, 50, 1) != chosen
+
+
+def test_a_sample_larger_than_the_table_is_the_table():
+    assert sample(MANY, 500, 0) == MANY
