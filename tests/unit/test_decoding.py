@@ -10,10 +10,11 @@ from lorakit.generation.decoding import Watcher, decode
 from lorakit.generation.settings import DecodingSettings
 
 PROMPT = [5, 17, 200, 33]
+NOBODY = Watcher()
 MODELS = {"gpt2": tiny_gpt2, "llama": tiny_llama}
 
 
-def greedy(model, prompt=PROMPT, eos_ids=(), tokenizer=None, watcher=None, **options):
+def greedy(model, prompt=PROMPT, eos_ids=(), tokenizer=None, watcher=NOBODY, **options):
     return decode(model, [prompt], DecodingSettings(**options), eos_ids, tokenizer, watcher=watcher)[0]
 
 

@@ -95,22 +95,25 @@ class Writer:
         """
         from lorakit.generation.context import check_length
 
+        ids = self.encode_any(prompt)
+        check_length(ids, self.limit, "the prompt")
+        return ids
+
+    def encode_any(self, prompt: Prompt) -> list[int]:
+        """Return the ids of a prompt of any length; otherwise like `encode`."""
         if isinstance(prompt, str) and self.style.format == "chat":
             prompt = [{"role": "user", "content": prompt}]
         if isinstance(prompt, str):
             _check_unicode(prompt)
-            ids = self._encoder.prompts([prompt])[0] or list(self._encoder.start_ids)
-        elif not self.chats:
+            return self._encoder.prompts([prompt])[0] or list(self._encoder.start_ids)
+        if not self.chats:
             raise LorakitError(
                 "messages were given, but this model has no chat template: it was not trained on conversations. "
                 "Give a text as the prompt."
             )
-        else:
-            for message in prompt:
-                _check_unicode(message["content"])
-            ids = self._encoder.chat_prompt(prompt)
-        check_length(ids, self.limit, "the prompt")
-        return ids
+        for message in prompt:
+            _check_unicode(message["content"])
+        return self._encoder.chat_prompt(prompt)
 
     def write(
         self,
@@ -155,7 +158,9 @@ class Writer:
         try:
             return self.encode(prompt)
         except LorakitError as error:
-            raise error if place is None else LorakitError(f"{place}: {error}") from error
+            if place is None:
+                raise
+            raise LorakitError(f"{place}: {error}") from error
 
     def _batches(
         self, encoded: list[list[int]], settings: DecodingSettings, joined: bool, watcher: Watcher
