@@ -188,6 +188,11 @@ def test_an_override_can_make_a_key_of_the_file_unread(only):
     assert found == (4, "method.rank", "is not read by method 'full'. Remove it, or choose method 'lora'.")
 
 
+def test_a_key_named_like_its_member_does_not_hide_the_others(faults):
+    found = faults(GOOD + "method: {name: lora, lora: 3, rank: x}\n")
+    assert [where for _, where, _ in found] == ["method.lora", "method.rank"]
+
+
 def test_an_unknown_member_does_not_hide_unknown_keys(faults):
     found = faults(GOOD + "method: {name: loar, rank: 4, foo: 1}\n")
     assert [where for _, where, _ in found] == ["method.name", "method.foo"]
