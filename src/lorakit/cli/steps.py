@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import sys
 from collections.abc import Collection
@@ -30,8 +29,10 @@ class StepTable:
         self._tokenizer = tokenizer
         self._eos_ids = eos_ids
         self._count = 0
-        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
-        self._shown = int(min(self.SHOWN, max(2, (columns - 6 - _READS - 12) // _CANDIDATE)))
+        self._shown = self.SHOWN
+        if sys.stdout.isatty():
+            room = shutil.get_terminal_size().columns - 6 - _READS - 12
+            self._shown = min(self.SHOWN, max(2, room // _CANDIDATE))
 
     def header(self) -> str:
         """Return the line above the first step."""
