@@ -54,7 +54,13 @@ def _gpt2(shape: Shape, common: dict[str, Any]) -> Any:
     from transformers import GPT2Config
 
     return GPT2Config(
-        n_layer=shape.layers, n_embd=shape.hidden, n_head=shape.heads, n_positions=shape.positions, **common
+        n_layer=shape.layers,
+        n_embd=shape.hidden,
+        n_head=shape.heads,
+        n_positions=shape.positions,
+        # The same curve as GPT-2's own `gelu_new`, in one kernel where that takes eight.
+        activation_function="gelu_pytorch_tanh",
+        **common,
     )
 
 

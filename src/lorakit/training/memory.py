@@ -13,11 +13,18 @@ _LIVE_PER_LAYER = 34
 arXiv:2205.05198, equation 1: 34 s b h bytes in 16 bits; here counted in numbers, 17 of which are kept)."""
 
 
-def weights_and_moments(model: nn.Module) -> int:
-    """Return the bytes of weights, gradients and AdamW's two moments."""
-    held = sum(weight.numel() * weight.element_size() for weight in model.parameters())
-    learned = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    return held + learned * (4 + 8)
+def gradients_and_moments(model: nn.Module) -> int:
+    """Return the bytes of gradients and of AdamW's two moments: 12 for each weight that learns."""
+    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad) * (4 + 8)
+
+
+def held(device: torch.device) -> int:
+    """Return the bytes held now: on a CPU by the whole process, libraries and weights included."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
 
 
 def per_token(config: Mapping[str, Any], vocabulary: int, labelled_share: float, bytes_each: int) -> int:

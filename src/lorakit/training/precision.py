@@ -16,13 +16,12 @@ from torch import nn
 Precision = Literal["float32", "bfloat16"]
 
 
-def choose(asked: str, device: torch.device, width: int) -> tuple[Precision, str]:
+def choose(asked: str, device: torch.device) -> tuple[Precision, str]:
     """Return the precision of matrix products and why.
 
     Args:
         asked: `auto`, `float32` or `bfloat16`.
         device: Where the model computes.
-        width: Hidden width of the model; on a CPU narrow products are not faster in bfloat16.
     """
     if asked == "float32":
         return "float32", "as asked"
@@ -30,9 +29,9 @@ def choose(asked: str, device: torch.device, width: int) -> tuple[Precision, str
         return "bfloat16", "as asked"
     if device.type == "cuda":
         return ("bfloat16", "tensor cores") if torch.cuda.is_bf16_supported() else ("float32", "no bfloat16 here")
-    if device.type != "cpu" or not _cpu_has_bfloat16():
-        return "float32", "this processor has no bfloat16 products"
-    return ("bfloat16", "this processor has bfloat16 products") if width >= 512 else ("float32", "a narrow model")
+    if device.type == "cpu" and _cpu_has_bfloat16():
+        return "bfloat16", "this processor multiplies it faster"
+    return "float32", "no fast bfloat16 here"
 
 
 def _cpu_has_bfloat16() -> bool:

@@ -63,8 +63,7 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int) -> Built
     if recipe.train.gradient_checkpointing:
         # Without reentrance, gradients reach the adapters though the embeddings need none.
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    width = int(getattr(model.config, "hidden_size", 1024))
-    precision, precision_note = choose(recipe.train.dtype, device, width)
+    precision, precision_note = choose(recipe.train.dtype, device)
     if precision == "bfloat16":
         lower_frozen(model)
     budget, expected = _budget(recipe, rows, model, device, world, 2 if precision == "bfloat16" else 4)
@@ -167,7 +166,6 @@ def _budget(
     recipe: Recipe, rows: Rows, model: PreTrainedModel, device: torch.device, world: int, bytes_each: int
 ) -> tuple[int, int]:
     """Return the tokens computed at once, and the expected peak of memory in bytes."""
-    fixed = memory.weights_and_moments(model)
     vocabulary = model.get_output_embeddings().weight.shape[0]
     share = rows.report.learned / max(1, rows.report.tokens) if recipe.speed.logits else 1.0
     each = memory.per_token(rows.checkpoint.config, vocabulary, share, bytes_each)
@@ -176,6 +174,7 @@ def _budget(
     if recipe.train.rows_per_step is not None:
         step = recipe.train.rows_per_step * longest
     asked = recipe.train.micro_batch_tokens
-    found = memory.budget(memory.free_bytes(device) - fixed, each, longest, -(-step // world), device)
+    free = memory.free_bytes(device) - memory.gradients_and_moments(model)
+    found = memory.budget(free, each, longest, -(-step // world), device)
     budget = asked or found
-    return budget, fixed + budget * each
+    return budget, memory.held(device) + memory.gradients_and_moments(model) + budget * each
