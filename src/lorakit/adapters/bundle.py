@@ -57,7 +57,7 @@ class Target:
         import torch
 
         if self.form == "changed":
-            model: nn.Module = changed.load(self.base, self.folder, self._trained, dtype, attention)
+            model: nn.Module = changed.load(self.base, self.folder, self.trained, dtype, attention)
         elif self.adapter is None:
             model = self.base.load(dtype, attention)
         elif merge:
@@ -69,7 +69,8 @@ class Target:
         return model.to(device).eval().requires_grad_(False)
 
     @property
-    def _trained(self) -> tuple[str, ...]:
+    def trained(self) -> tuple[str, ...]:
+        """Names of the trained tensors, where the manifest lists them."""
         return self.manifest.trained if self.manifest is not None else ()
 
     @property
@@ -184,7 +185,7 @@ def _check_base(target: Target) -> None:
     """Refuse a base of the right shape and the wrong weights, and one that already holds this very adapter."""
     base, manifest = target.base, target.manifest
     beneath = read_manifest(base.folder)
-    if beneath is not None and beneath.parent is not None and beneath.parent == adapter_fingerprint(target):
+    if beneath is not None and beneath.form == "merged" and beneath.parent == adapter_fingerprint(target):
         raise CheckpointError(f"{target.folder} is already merged into {base.folder}: use that model alone.")
     if manifest is not None and manifest.base.fingerprint != base.fingerprint:
         raise CheckpointError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorakit.adapters import ties
 from lorakit.checkpoints import weights
 from lorakit.errors import CheckpointError
 
@@ -53,18 +54,6 @@ def read(folder: Path, skeleton: PreTrainedModel, trained: tuple[str, ...]) -> d
     return found
 
 
-def unties(skeleton: PreTrainedModel, names: set[str]) -> bool:
-    """Whether these changed tensors give the output layer a weight of its own, where it was tied to the embeddings."""
-    head, embeddings = skeleton.get_output_embeddings(), skeleton.get_input_embeddings()
-    return head.weight is embeddings.weight and head_name(skeleton) in names
-
-
-def head_name(skeleton: PreTrainedModel) -> str:
-    """Return the name of the output layer's weight."""
-    head = skeleton.get_output_embeddings()
-    return next(f"{name}.weight" for name, module in skeleton.named_modules() if module is head)
-
-
 def load(base: Checkpoint, folder: Path, trained: tuple[str, ...], dtype: str, attention: str) -> PreTrainedModel:
     """Return the base with its changed tensors put in place, each rounded once to the dtype of the model.
 
@@ -72,14 +61,11 @@ def load(base: Checkpoint, folder: Path, trained: tuple[str, ...], dtype: str, a
         CheckpointError: The tensors are damaged or do not fit the base.
     """
     import torch
-    from torch import nn
 
     model = base.load(dtype, attention)
     found = read(folder, model, trained)
-    if unties(model, set(found)):
-        head = model.get_output_embeddings()
-        head.weight = nn.Parameter(head.weight.detach().clone())
-        model.config.tie_word_embeddings = False
+    if ties.must_untie(model, found):
+        ties.untie(model)
     weight = dict(model.named_parameters(remove_duplicate=False))
     with torch.no_grad():
         for name, tensor in found.items():

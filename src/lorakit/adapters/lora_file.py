@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from lorakit.adapters import ties
 from lorakit.checkpoints import weights
 from lorakit.checkpoints.finding import quiet
 from lorakit.checkpoints.inspection import read_json
@@ -147,6 +148,8 @@ def read_lora_weights(folder: Path) -> dict[str, Tensor]:
     for name, tensor in found.items():
         if not (tensor.is_floating_point() and bool(tensor.isfinite().all())):
             raise CheckpointError(f"{file} is damaged: {name!r} holds something other than finite numbers.")
+        if "lora_embedding_" in name:
+            raise CheckpointError(f"{file} adapts embeddings ({name!r}), which lorakit does not compute.")
     return found
 
 
@@ -160,6 +163,10 @@ def wrap(model: PreTrainedModel, adapter: LoraFile, folder: Path) -> PeftModel:
     from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
     found = read_lora_weights(folder)
+    adapted = {name.removeprefix(PREFIX).rpartition(".lora_")[0] + ".weight" for name in found}
+    if ties.must_untie(model, adapted):
+        # Else a merge in memory would change the embeddings together with the output layer.
+        ties.untie(model)
     # PEFT draws pairs at random before they are overwritten; the caller's random numbers must not move.
     with quiet(), torch.random.fork_rng(devices=[]):
         try:

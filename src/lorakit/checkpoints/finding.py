@@ -77,14 +77,11 @@ class Checkpoint:
     @cached_property
     def stored_dtype(self) -> str:
         """Dtype, as torch names it, that most bytes of the weights are stored in."""
-        if weights.only_bin(self.folder):
-            return str(self.config.get("dtype") or self.config.get("torch_dtype") or "float32")
         sizes: Counter[str] = Counter()
-        for file in weights.weight_files(self.folder):
-            for name, info in weights.read_header(file).items():
-                if not inspection.is_buffer(name):
-                    sizes[info.dtype] += info.bytes
-        return weights.torch_dtype(sizes.most_common(1)[0][0])
+        for name, place in weights.layout(self.folder).items():
+            if not inspection.is_buffer(name):
+                sizes[place.info.torch_dtype] += place.info.bytes
+        return sizes.most_common(1)[0][0]
 
     def skeleton(self) -> PreTrainedModel:
         """Return the model without weights, on the meta device: names, shapes, ties and kinds of its layers."""

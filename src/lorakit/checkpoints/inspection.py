@@ -136,8 +136,7 @@ def check_weights(folder: Path, config: Mapping[str, Any]) -> None:
     """
     if weights.only_bin(folder):
         return
-    files = set(weights.layout(folder).values())
-    infos = {name: info for file in files for name, info in weights.read_header(file).items()}
+    infos = {name: place.info for name, place in weights.layout(folder).items()}
     for name, info in infos.items():
         if not info.floating and not is_buffer(name):
             raise CheckpointError(

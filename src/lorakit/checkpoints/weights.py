@@ -37,15 +37,13 @@ _DTYPES = {
 """Name in a safetensors header -> name in torch, bytes of one element."""
 
 _LONGEST_HEADER = 100_000_000
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
     """What a header says about one tensor."""
 
-    dtype: str
-    """As safetensors writes it: ``F32``, ``BF16``, ..."""
+    dtype: str  # as safetensors writes it
     shape: tuple[int, ...]
     begin: int = 0
     """First byte of the tensor, counted from the start of the file."""
@@ -56,6 +54,11 @@ class TensorInfo:
     def bytes(self) -> int:
         """Size of the tensor in bytes, from its shape and dtype."""
         return math.prod(self.shape) * _DTYPES[self.dtype][1]
+
+    @property
+    def torch_dtype(self) -> str:
+        """Name of the dtype in torch: ``float32`` for ``F32``."""
+        return _DTYPES[self.dtype][0]
 
     @property
     def floating(self) -> bool:
@@ -154,62 +157,83 @@ def read_index(file: Path) -> dict[str, str]:
     return places
 
 
-def layout(source: Path) -> dict[str, Path]:
-    """Return tensor name -> the safetensors file that holds it, for a model folder or a single file.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one tensor is stored."""
+
+    file: Path
+    info: TensorInfo
+    from_bin: Tensor | None = None
+    """The tensor itself, still on disk, of a ``.bin`` file; None for safetensors."""
+
+    def read(self) -> Tensor:
+        """Read this tensor and nothing else, shape and dtype as stored."""
+        import torch
+
+        if self.from_bin is not None:
+            return self.from_bin.clone()
+        # Read, not mapped: a mapped page counts as memory used until the whole file is closed.
+        buffer = bytearray(self.info.bytes)
+        with self.file.open("rb") as stream:
+            stream.seek(self.info.begin)
+            stream.readinto(buffer)
+        dtype = getattr(torch, self.info.torch_dtype)
+        flat = torch.frombuffer(buffer, dtype=dtype) if buffer else torch.empty(0, dtype=dtype)
+        return flat.reshape(self.info.shape)
+
+
+def layout(source: Path) -> dict[str, Place]:
+    """Return tensor name -> where it is stored, sorted by name, for a model folder or one safetensors file.
 
     Raises:
         CheckpointError: A file is missing or damaged, or the index and the shards disagree.
     """
     files = weight_files(source) if source.is_dir() else (source,)
-    found = [(name, file) for file in files for name in read_header(file)]
-    places = dict(found)
+    found = [item for file in files for item in _places(file)]
+    places = dict(sorted(found, key=lambda item: item[0]))
     if len(places) < len(found):
         raise CheckpointError(f"{source}: some tensors stand in two shards; the shards are of different saves.")
-    if (source / INDEX).exists():
-        expected = {name: source / file for name, file in read_index(source / INDEX).items()}
-        wrong = sorted(expected.items() ^ places.items())
+    index = source / INDEX
+    if index.exists():
+        wrong = sorted(read_index(index).items() ^ {name: place.file.name for name, place in places.items()}.items())
         if wrong:
-            raise CheckpointError(f"{source / INDEX} and its shards disagree on {wrong[0][0]!r}: not of one save.")
-    return dict(sorted(places.items()))
+            raise CheckpointError(f"{index} and its shards disagree on {wrong[0][0]!r}: not of one save.")
+    return places
+
+
+def _places(file: Path) -> list[tuple[str, Place]]:
+    if file.suffix != ".bin":
+        return [(name, Place(file, info)) for name, info in read_header(file).items()]
+    return [
+        (name, Place(file, TensorInfo(dtype_name(tensor), tuple(tensor.shape)), tensor))
+        for name, tensor in _read_bin(file).items()
+    ]
 
 
 def tensors(source: Path) -> Iterator[tuple[str, Tensor]]:
     """Yield name and tensor, one at a time and sorted by name, of a model folder or of one safetensors file.
 
-    A folder that has nothing but ``.bin`` is read with ``weights_only=True``.
-
     Raises:
         CheckpointError: A file is missing or damaged.
     """
-    from safetensors import safe_open
-
-    if only_bin(source):
-        yield from sorted(item for file in weight_files(source) for item in read_bin(file).items())
-        return
-    places = layout(source)
-    opened = {file: safe_open(file, framework="pt") for file in set(places.values())}
-    for name, file in places.items():
-        yield name, opened[file].get_tensor(name)
+    for name, place in layout(source).items():
+        yield name, place.read()
 
 
-def only_bin(source: Path) -> bool:
+def only_bin(folder: Path) -> bool:
     """Whether the weights of a model folder are stored in ``.bin`` files alone."""
-    return source.is_dir() and weight_files(source)[0].suffix == ".bin"
+    return weight_files(folder)[0].suffix == ".bin"
 
 
-def read_bin(file: Path) -> dict[str, Tensor]:
-    """Read a ``.bin`` file of tensors, and nothing but tensors: no object of it is ever built.
-
-    Raises:
-        CheckpointError: The file is damaged, or holds something other than tensors.
-    """
-    import pickle
+def _read_bin(file: Path) -> dict[str, Tensor]:
+    """Read a ``.bin`` file of tensors, and nothing but tensors: no object of it is ever built."""
+    from pickle import UnpicklingError
 
     import torch
 
     try:
         return dict(torch.load(file, map_location="cpu", weights_only=True, mmap=True))
-    except (pickle.UnpicklingError, RuntimeError, ValueError, TypeError, EOFError, KeyError) as problem:
+    except (UnpicklingError, RuntimeError, ValueError, TypeError, EOFError, KeyError) as problem:
         raise CheckpointError(
             f"{file} cannot be read as plain tensors, and nothing else is read from a .bin file. "
             f"Use a checkpoint with {SINGLE}."
@@ -225,35 +249,15 @@ def fingerprint(source: Path) -> str:
         CheckpointError: A file is missing or damaged.
     """
     whole = hashlib.sha256()
-    for name, dtype, shape, digest in _digests(source):
-        whole.update(json.dumps([name, dtype, shape, digest]).encode())
+    for name, tensor in tensors(source):
+        digest = hashlib.sha256(raw_bytes(tensor)).hexdigest()
+        whole.update(json.dumps([name, dtype_name(tensor), list(tensor.shape), digest]).encode())
     return f"sha256:{whole.hexdigest()}"
 
 
-def _digests(source: Path) -> Iterator[tuple[str, str, list[int], str]]:
-    if only_bin(source):
-        for name, tensor in tensors(source):
-            yield name, dtype_name(tensor), list(tensor.shape), hashlib.sha256(raw_bytes(tensor)).hexdigest()
-        return
-    places = layout(source)
-    headers = {file: read_header(file) for file in set(places.values())}
-    for name, file in places.items():
-        info, digest = headers[file][name], hashlib.sha256()
-        with file.open("rb") as stream:
-            stream.seek(info.begin)
-            for position in range(info.begin, info.end, _CHUNK):
-                digest.update(stream.read(min(_CHUNK, info.end - position)))
-        yield name, info.dtype, list(info.shape), digest.hexdigest()
-
-
-def torch_dtype(name: str) -> str:
-    """Return the name in torch of a dtype as safetensors writes it: ``float32`` for ``F32``."""
-    return _DTYPES[name][0]
-
-
-def dtype_name(tensor: Tensor) -> str:
-    """Return the dtype as safetensors writes it: ``F32`` for torch.float32."""
-    torch_name = str(tensor.dtype).removeprefix("torch.")
+def dtype_name(dtype: Tensor | str) -> str:
+    """Return a tensor's dtype, or one named as in torch, as safetensors writes it: ``F32`` for float32."""
+    torch_name = dtype if isinstance(dtype, str) else str(dtype.dtype).removeprefix("torch.")
     return next(name for name, (known, _) in _DTYPES.items() if known == torch_name)
 
 

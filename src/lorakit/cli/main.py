@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 import lorakit
-from lorakit.cli import recipes
+from lorakit.cli import base, recipes
+from lorakit.cli.chat import chat
 from lorakit.cli.generate import generate
+from lorakit.cli.merge import merge
 from lorakit.cli.new import new
 from lorakit.cli.train import train
 
@@ -38,6 +40,9 @@ def main(
 
 
 app.command()(generate)
+app.command()(chat)
 app.command()(train)
+app.command()(merge)
 app.command()(new)
+app.add_typer(base.app, name="base")
 app.add_typer(recipes.app, name="recipes")

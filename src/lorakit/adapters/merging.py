@@ -1,0 +1,193 @@
+"""Fold an adapter into its base, tensor by tensor from file to file: memory for one tensor is enough."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorakit.adapters import changed, lora_file, ties, whole
+from lorakit.adapters.bundle import Target
+from lorakit.adapters.lora_file import LoraFile
+from lorakit.checkpoints import inspection, weights
+from lorakit.checkpoints.weights import Place, TensorInfo
+from lorakit.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+Edit = Callable[["Tensor"], "Tensor"]
+"""Takes a weight of the base in float32, returns the weight after training in float32."""
+
+
+def fold(target: Target, folder: Path, dtype: str | None = None) -> None:
+    """Write the base with its adapter folded in, as a transformers folder.
+
+    Sums are taken in float32 and rounded once. The shards of the base stay shards; a tied output layer is stored
+    once, unless it was trained on its own.
+
+    Args:
+        target: An adapter (``lora``, ``changed``), or a ``full`` run, which is copied.
+        folder: Exists; usually what `whole_folder` gave.
+        dtype: ``float32``, ``bfloat16`` or ``float16`` for all weights; None keeps each as the base stores it.
+
+    Raises:
+        CheckpointError: There is nothing to fold, a tensor does not fit, or a result is not finite.
+    """
+    if target.form == "base":
+        raise CheckpointError(f"{target.folder} is a base model: there is nothing to merge.")
+    if target.form == "merged":
+        raise CheckpointError(f"{target.folder} is already merged; use it as it is.")
+    skeleton = target.base.skeleton()
+    edits = _edits(target, skeleton)
+    places = _places(target, skeleton)
+    if ties.must_untie(skeleton, edits):
+        places[ties.head_name(skeleton)] = places[ties.embeddings_name(skeleton)]
+    lost = sorted(edits.keys() - places.keys())
+    if lost:
+        raise CheckpointError(f"{target.folder} changes {lost[0]!r}, which {target.base.folder} does not store.")
+    shards: dict[str, dict[str, Place]] = {}
+    for name, place in places.items():
+        shards.setdefault(_shard_name(place.file), {})[name] = place
+    for shard, members in shards.items():
+        infos = {name: _info(place.info, dtype) for name, place in members.items()}
+        weights.write_stream(folder / shard, infos, partial(_folded, members, edits, infos))
+    if weights.SINGLE not in shards:
+        _write_index(folder, shards)
+    tied = ties.is_tied(skeleton) and ties.head_name(skeleton) not in places
+    whole.write_companions(folder, target.base, dtype or target.base.stored_dtype, tied)
+
+
+def merged_weight(
+    base_OI: Tensor, down_RI: Tensor, up_OR: Tensor, scale: float, magnitude_O: Tensor | None = None
+) -> Tensor:
+    """Fold a LoRA pair into the weight it adapts.
+
+    Computes ``W + scale * B A`` (Hu et al. 2021, arXiv:2106.09685, equation 3); with a magnitude, each row of that
+    sum is brought to its learned length (DoRA, Liu et al. 2024, arXiv:2402.09353, equation 5).
+
+    Args:
+        base_OI: Frozen weight W, shape (O, I), float32.
+        down_RI: Trained A, shape (R, I).
+        up_OR: Trained B, shape (O, R).
+        scale: alpha / rank, or alpha / sqrt(rank).
+        magnitude_O: Trained length of each row, shape (O,), above 0.
+
+    Returns:
+        New weight, shape (O, I), float32.
+
+    Raises:
+        CheckpointError: The shapes do not compose.
+    """
+    rank = down_RI.shape[0]
+    rows, columns = base_OI.shape
+    if down_RI.shape != (rank, columns) or up_OR.shape != (rows, rank):
+        raise CheckpointError(
+            f"A {tuple(down_RI.shape)} and B {tuple(up_OR.shape)} do not fit W {tuple(base_OI.shape)}: "
+            f"W (O, I) needs A (R, I) and B (O, R). Was the adapter trained on another base?"
+        )
+    sum_OI = base_OI + scale * (up_OR.float() @ down_RI.float())
+    if magnitude_O is None:
+        return sum_OI
+    return sum_OI * (magnitude_O.float() / sum_OI.norm(dim=1))[:, None]
+
+
+def _edits(target: Target, skeleton: PreTrainedModel) -> dict[str, Edit]:
+    """Return name of a weight -> how training changed it."""
+    if target.form == "full":
+        return {}
+    if target.adapter is None:
+        found = changed.read(target.folder, skeleton, target.trained)
+        return {name: partial(_replaced, tensor) for name, tensor in found.items()}
+    pairs: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in lora_file.read_lora_weights(target.folder).items():
+        module, _, part = name.removeprefix(lora_file.PREFIX).rpartition(".lora_")
+        pairs.setdefault(module, {})[part.removesuffix(".weight")] = tensor
+    return {f"{module}.weight": _lora_edit(module, pair, target.adapter, skeleton) for module, pair in pairs.items()}
+
+
+def _lora_edit(module: str, pair: Mapping[str, Tensor], adapter: LoraFile, skeleton: PreTrainedModel) -> Edit:
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    needed = {"A", "B", "magnitude_vector"} if adapter.use_dora else {"A", "B"}
+    if pair.keys() != needed:
+        raise CheckpointError(f"the adapter should hold {sorted(needed)} for {module!r} and holds {sorted(pair)}.")
+    layers = dict(skeleton.named_modules())
+    if not isinstance(layers.get(module), nn.Linear | Conv1D):
+        raise CheckpointError(f"the adapter does not fit its base: the base has no linear layer {module!r}.")
+    scale = adapter.scale(module, rank=pair["A"].shape[0])
+    fold_pair = partial(
+        merged_weight, down_RI=pair["A"], up_OR=pair["B"], scale=scale, magnitude_O=pair.get("magnitude_vector")
+    )
+    # GPT-2's Conv1D stores (I, O).
+    return partial(_transposed, fold_pair) if isinstance(layers[module], Conv1D) else fold_pair
+
+
+def _transposed(edit: Edit, base_IO: Tensor) -> Tensor:
+    return edit(base_IO.T).T
+
+
+def _replaced(tensor: Tensor, base: Tensor) -> Tensor:
+    return tensor.float()
+
+
+def _places(target: Target, skeleton: PreTrainedModel) -> dict[str, Place]:
+    """Return name in the model -> where the base stores it; constants of old files and second copies are left out.
+
+    Old files lack the model's prefix (``h.0…`` for ``transformer.h.0…``), as transformers' loader knows too.
+    """
+    expected = skeleton.state_dict().keys()
+    found = {}
+    for stored, place in weights.layout(target.base.folder).items():
+        name = stored if stored in expected else f"{skeleton.base_model_prefix}.{stored}"
+        if name in expected:
+            found[name] = place
+        elif not inspection.is_buffer(stored):
+            raise CheckpointError(f"{target.base.folder} stores {stored!r}, which is no weight of the model.")
+    head, embeddings = ties.head_name(skeleton), ties.embeddings_name(skeleton)
+    if ties.is_tied(skeleton) and head in found and found[head].read().equal(found[embeddings].read()):
+        del found[head]
+    tied = {head} if ties.is_tied(skeleton) else set()
+    lost = sorted(name for name in expected - found.keys() - tied if not inspection.is_buffer(name))
+    if lost:
+        raise CheckpointError(f"{target.base.folder} lacks {lost[0]!r} ({len(lost)} tensors in all).")
+    return found
+
+
+def _shard_name(file: Path) -> str:
+    return file.name.replace("pytorch_model", "model").replace(".bin", ".safetensors")
+
+
+def _info(stored: TensorInfo, dtype: str | None) -> TensorInfo:
+    return replace(stored, dtype=weights.dtype_name(dtype)) if dtype is not None and stored.floating else stored
+
+
+def _folded(
+    places: Mapping[str, Place], edits: Mapping[str, Edit], infos: Mapping[str, TensorInfo], name: str
+) -> Tensor:
+    import torch
+
+    tensor, info = places[name].read(), infos[name]
+    if not info.floating:
+        return tensor
+    if name in edits:
+        tensor = edits[name](tensor.float())
+    rounded = tensor.to(getattr(torch, info.torch_dtype))
+    if not rounded.isfinite().all():
+        raise CheckpointError(
+            f"{name!r} is not finite in {info.torch_dtype} after the merge: the training diverged, or its numbers are "
+            f"too large for that dtype. Try --dtype float32."
+        )
+    return rounded
+
+
+def _write_index(folder: Path, shards: Mapping[str, Mapping[str, Place]]) -> None:
+    places = {name: shard for shard, members in shards.items() for name in sorted(members)}
+    total = sum(info.bytes for shard in shards for info in weights.read_header(folder / shard).values())
+    text = json.dumps({"metadata": {"total_size": total}, "weight_map": places}, indent=1)
+    (folder / weights.INDEX).write_text(text + "\n", encoding="utf-8")

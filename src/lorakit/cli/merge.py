@@ -1,0 +1,70 @@
+"""`lorakit merge`: a whole model from a base and its adapter."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lorakit.cli import screen
+
+if TYPE_CHECKING:
+    from lorakit.workflows.merging import MergeReport
+
+
+class Precision(StrEnum):
+    """Precision in which weights are stored."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+def merge(
+    target: Annotated[str, typer.Argument(help="Run or adapter: a folder or a Hub id.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the merged model.")],
+    dtype: Annotated[
+        Precision | None, typer.Option(help="Precision in which the weights are stored; left out: the base's own.")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Folder or Hub id of the base model, where the adapter does not know it.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Rows to compare on; left out: the run's own, else a few shipped sentences.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the folder if it exists.")] = False,
+) -> None:
+    """Fold an adapter into its base: a model folder that plain transformers loads, proved to say the same.
+
+    Example: lorakit merge runs/answers -o answers-merged
+    """
+    from lorakit.workflows.merging import merge as fold
+
+    report = fold(target, output, dtype.value if dtype is not None else None, base=base, force=force, data=data)
+    for note in report.notes:
+        screen.say(note, style="yellow")
+    _show(report)
+    typer.echo(screen.safe(str(output)))
+
+
+def _show(report: MergeReport) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim")
+    table.add_column()
+    rows = [
+        ("merged model", f"{report.size / 1e6:,.1f} MB in {report.dtype}"),
+        ("compared with", f"base and adapter in float32, on {report.probes} texts"),
+        ("largest difference", f"{report.largest_difference:.1e} of logits up to {report.largest_logit:.1f}"),
+        ("mean KL", f"{report.mean_kl:.1e} nats"),
+        ("same next token", f"{report.same_argmax:.1%}"),
+        ("same greedy text", f"{report.same_text:.0%}"),
+        ("loss", f"{report.loss_before:.4f} → {report.loss_after:.4f}"),
+    ]
+    for name, value in rows:
+        table.add_row(name, Text(value))
+    screen.console().print(table)

@@ -1,0 +1,283 @@
+"""`lorakit merge`: fold an adapter into its base, and prove that the result says what base and adapter say."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from lorakit.adapters import card
+from lorakit.adapters.bundle import Target, adapter_fingerprint, open_target
+from lorakit.adapters.manifest import Base, Manifest, library_versions, read_local, write_manifest
+from lorakit.adapters.merging import fold
+from lorakit.checkpoints import finding, weights
+from lorakit.checkpoints.finding import tokenizer_fingerprint
+from lorakit.checkpoints.folders import check_destination, whole_folder
+from lorakit.checkpoints.locating import Located
+from lorakit.errors import LorakitError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from lorakit.generation.decoding import Generation
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+PROBES = (
+    "The river was high that spring, and nobody crossed the bridge after dark.",
+    "Question: What do bees make? Answer: Honey, which they keep in combs of wax.",
+    "name: The Mill | food: Italian | area: riverside",
+    "Once there was a small house at the edge of the forest.",
+    "서울은 대한민국의 수도이며, 한강이 도시를 가로질러 흐른다.",
+    "질문: 오늘 날씨가 어때요? 답: 맑고 바람이 조금 불어요.",
+)
+"""What base with adapter and merged model are compared on, where no rows are given."""
+
+_ROWS = 16
+_NEW_TOKENS = 24
+_FLOAT32_BOUND = 1e-5
+_LOSS_BOUND = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class MergeReport:
+    """What was written, and how far it is from base and adapter computed in float32."""
+
+    folder: Path
+    dtype: str
+    """Dtype most of the weights are stored in."""
+    size: int
+    """Bytes of the weight files."""
+    probes: int
+    """Texts both were compared on."""
+    largest_difference: float
+    """Largest absolute difference between two logits."""
+    largest_logit: float
+    """Largest absolute logit of base and adapter, to compare with."""
+    mean_kl: float
+    """Mean Kullback-Leibler divergence of the next-token distributions, in nats, merged from adapter."""
+    same_argmax: float
+    """Share of positions with the same most probable token, in [0, 1]."""
+    same_text: float
+    """Share of probes continued with the same greedy text, in [0, 1]."""
+    loss_before: float
+    """Mean loss of base and adapter on the probes, in nats a token."""
+    loss_after: float
+    """The same of the merged model."""
+    notes: tuple[str, ...] = ()
+
+
+def merge(
+    target: str,
+    output: str | Path,
+    dtype: Dtype | None = None,
+    base: str | None = None,
+    force: bool = False,
+    data: str | None = None,
+) -> MergeReport:
+    """Write the base with its adapter folded in, as a folder that plain transformers loads.
+
+    The folder is reloaded from disk and compared with base and adapter, computed by PEFT in float32, before it gets
+    its name; on any failure nothing is left behind.
+
+    Args:
+        target: Run or adapter: folder or Hub id.
+        output: New folder.
+        dtype: Of the stored weights; None keeps the base's own.
+        base: Folder or Hub id of the base, where the adapter does not know it.
+        force: Replace `output` if it exists.
+        data: File of rows to compare on; None: the run's own rows where they are known, else shipped sentences.
+
+    Raises:
+        LorakitError: The adapter does not fit, the folder is taken, or the merged model says something else.
+    """
+    opened = open_target(target, base=base)
+    output = Path(output).expanduser()
+    _check_output(opened, output, force)
+    texts = _texts(opened, data)
+    with whole_folder(output, force) as aside:
+        fold(opened, aside, dtype)
+        before = _observe(cast("PreTrainedModel", opened.load("float32")), opened, texts)
+        whole = finding.open_folder(Located(aside, f"local:{output.name}"))
+        after = _observe(whole.load("float32"), opened, texts)
+        report = _compare(before, after, output, whole.stored_dtype, _size(aside), tuple(opened.notes))
+        _refuse_another_model(report)
+        _describe(aside, opened, report)
+    return report
+
+
+def _check_output(target: Target, output: Path, force: bool) -> None:
+    for folder in (target.folder, target.base.folder):
+        if output.resolve() == folder.resolve():
+            raise LorakitError(f"{output} is what would be merged; give another folder for the result.")
+    if (output / "adapter_config.json").exists():
+        raise LorakitError(
+            f"{output} holds an adapter, and transformers would put it on top of the merged model; give another folder."
+        )
+    check_destination(output, force)
+
+
+def _texts(target: Target, data: str | None) -> list[str]:
+    """Return the texts to compare on: of the rows given or known, else the shipped ones."""
+    known = read_local(target.folder).get("data")
+    if data is None and known is not None and Path(known).is_file():
+        data = known
+    if data is None:
+        return list(PROBES)
+    from lorakit.data.formats import canonical, recognise
+    from lorakit.data.settings import DataSettings
+    from lorakit.data.sources import read
+
+    rows = read(data, DataSettings(train=data)).rows
+    chosen, _ = canonical(rows[:_ROWS], recognise(rows, {}), "error")
+    separator = target.style.separator
+    return [
+        "\n".join(message["content"] for message in row.fields["messages"])
+        if "messages" in row.fields
+        else separator.join(str(value) for value in row.fields.values())
+        for row in chosen
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Observed:
+    """What a model says on the probes."""
+
+    logits: list[Tensor]
+    """Of each probe, shape (T, V), float32."""
+    ids: list[Tensor]
+    """Of each probe, shape (T,)."""
+    written: list[Generation]
+    """Greedy continuation of each probe, with the two best candidates of each step."""
+
+
+def _observe(model: PreTrainedModel, target: Target, texts: Sequence[str]) -> _Observed:
+    import torch
+
+    from lorakit.generation.decoding import Watcher, decode
+    from lorakit.generation.settings import DecodingSettings
+
+    # PEFT's wrapper hides what kind of model it is; the layers inside keep their pairs.
+    plain: Any = model.get_base_model() if target.form == "lora" and hasattr(model, "peft_config") else model
+    limit = target.base.max_positions or 1024
+    encoded = [ids[: limit - _NEW_TOKENS] for ids in target.tokenizer(list(texts)).input_ids]
+    probes = [torch.tensor(ids) for ids in encoded if len(ids) > 1]
+    if not probes:
+        raise LorakitError("no text to compare on has two tokens; give rows with --data.")
+    with torch.inference_mode():
+        logits = [plain(input_ids=ids_T[None], use_cache=False).logits[0].float() for ids_T in probes]
+    settings = DecodingSettings(max_new_tokens=_NEW_TOKENS)
+    prompts = [ids_T.tolist() for ids_T in probes]
+    return _Observed(logits, probes, decode(plain, prompts, settings, target.eos_ids, watcher=Watcher(top=2)))
+
+
+def _compare(
+    before: _Observed, after: _Observed, folder: Path, dtype: str, size: int, notes: tuple[str, ...]
+) -> MergeReport:
+    import torch
+
+    one_NV, other_NV = torch.cat(before.logits).double(), torch.cat(after.logits).double()
+    one_log_NV, other_log_NV = one_NV.log_softmax(-1), other_NV.log_softmax(-1)
+    kl_N = (one_log_NV.exp() * (one_log_NV - other_log_NV)).sum(-1)
+    largest_logit = float(one_NV.abs().max())
+    pairs = zip(before.written, after.written, strict=True)
+    same = [_same_text(one, other, _FLOAT32_BOUND * largest_logit) for one, other in pairs]
+    return MergeReport(
+        folder=folder,
+        dtype=dtype,
+        size=size,
+        probes=len(before.ids),
+        largest_difference=float((one_NV - other_NV).abs().max()),
+        largest_logit=largest_logit,
+        mean_kl=max(0.0, float(kl_N.mean())),
+        same_argmax=float((one_NV.argmax(-1) == other_NV.argmax(-1)).double().mean()),
+        same_text=sum(same) / len(same),
+        loss_before=_loss(before),
+        loss_after=_loss(after),
+        notes=notes,
+    )
+
+
+def _same_text(one: Generation, other: Generation, bound: float) -> bool:
+    """Whether two greedy texts agree, up to a choice between two tokens whose logits are equal but for rounding."""
+    for token, rival, step in zip(one.ids, other.ids, one.steps, strict=False):
+        if token != rival:
+            (_, best), (_, second) = step.candidates[:2]
+            return math.log(best / second) <= 2 * bound
+    return len(one.ids) == len(other.ids)
+
+
+def _loss(observed: _Observed) -> float:
+    """Return the mean loss of the next tokens over all probes, in nats a token."""
+    from torch.nn.functional import cross_entropy
+
+    total, count = 0.0, 0
+    for logits_TV, ids_T in zip(observed.logits, observed.ids, strict=True):
+        total += float(cross_entropy(logits_TV[:-1].double(), ids_T[1:], reduction="sum"))
+        count += len(ids_T) - 1
+    return total / count
+
+
+def _refuse_another_model(report: MergeReport) -> None:
+    """Raise LorakitError where the merged model does not say what base and adapter say."""
+    moved = abs(report.loss_after - report.loss_before) / max(report.loss_before, 1e-3)
+    if report.dtype != "float32":
+        if not moved <= _LOSS_BOUND:
+            raise LorakitError(
+                f"rounded to {report.dtype}, the merged model loses what was learned: its loss on {report.probes} "
+                f"texts goes from {report.loss_before:.4f} to {report.loss_after:.4f}. Merge with --dtype float32."
+            )
+        return
+    bound = _FLOAT32_BOUND * report.largest_logit
+    if not (report.largest_difference <= bound and report.same_text == 1):
+        raise LorakitError(
+            f"the merged model is not base and adapter: its logits differ by up to {report.largest_difference:.1e} "
+            f"(at most {bound:.1e} is rounding), and {report.same_text:.0%} of the texts are continued alike. This "
+            f"is a fault of lorakit or of a library under it; nothing was written."
+        )
+
+
+def _describe(folder: Path, target: Target, report: MergeReport) -> None:
+    """Write manifest.json, README.md and, where training brought one, the chat template of the merged model."""
+    origin = target.manifest or Manifest(
+        form="merged",
+        base=Base(
+            identity=target.base.identity,
+            revision=target.base.revision,
+            fingerprint=target.base.fingerprint,
+            model_type=target.base.family.model_type,
+        ),
+        tokenizer=tokenizer_fingerprint(target.tokenizer),
+    )
+    measured = (
+        "largest_difference",
+        "largest_logit",
+        "mean_kl",
+        "same_argmax",
+        "same_text",
+        "loss_before",
+        "loss_after",
+    )
+    manifest = origin.model_copy(
+        update={
+            "form": "merged",
+            "parent": adapter_fingerprint(target) or weights.fingerprint(target.folder),
+            "metrics": {**origin.metrics, **{f"merge_{name}": getattr(report, name) for name in measured}},
+            "libraries": library_versions(),
+        }
+    )
+    if manifest.style.chat_template and not target.base.tokenizer.chat_template:
+        (folder / "chat_template.jinja").write_text(manifest.style.chat_template, encoding="utf-8")
+    recipe = target.folder / "recipe.yaml"
+    if recipe.is_file():
+        shutil.copyfile(recipe, folder / recipe.name)
+    write_manifest(folder, manifest)
+    (folder / "README.md").write_text(card.text(manifest), encoding="utf-8")
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in weights.weight_files(folder))
