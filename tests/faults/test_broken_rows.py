@@ -58,7 +58,7 @@ def test_a_long_line_is_cut_to_fit_around_the_place(tmp_path):
 
 BROKEN_LINES = [
     (b"{", "expected a quoted name, found the end of the line"),
-    (b'{"text": "a",}', "expected a quoted name, found `}`"),
+    (b'{"text": "a",}', "expected a quoted name, found `}`|a comma stands before the closing bracket"),
     (b'{"text": "a"', "expected a comma or the closing bracket, found the end of the line"),
     (b'{"text" "a"}', 'expected a colon, found `"`'),
     (b'{"text": }', "expected a value, found `}`"),

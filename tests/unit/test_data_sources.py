@@ -216,6 +216,7 @@ def test_a_composed_name_finds_a_file_whose_name_is_decomposed(tmp_path):
         ('\n {"text": "a"}\n', {"text": "a"}, "JSONL"),
         ('[{"text": "a"}]', {"text": "a"}, "JSON"),
         ("prompt,completion\n007,NA\n", {"prompt": "007", "completion": "NA"}, "CSV"),
+        ("mr,ref\n007,NA\n", {"mr": "007", "ref": "NA"}, "CSV"),
         ("mr\tcompletion\n1\t2\n", {"mr": "1", "completion": "2"}, "TSV"),
         ("Once upon a time, there was\na text.\n", {"text": "Once upon a time, there was\na text."}, "plain text"),
     ],

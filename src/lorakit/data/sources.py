@@ -3,7 +3,7 @@
 What a file is follows from its name (paths.KINDS). Two things have no such name and are known by their first line:
 
 * Standard input: ``{`` begins JSONL, ``[`` begins JSON; a first line that, split at tabs or else at commas, holds a
-  column lorakit knows or data.columns names, begins a table; everything else is plain text.
+  column lorakit knows or data.columns names, or nothing but names, begins a table; everything else is plain text.
 * A .txt or .md file is a table when its first line, split so, holds every column that data.columns names.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -180,9 +180,13 @@ def _read_file(file: ByteSource, settings: DataSettings, notes: list[str]) -> It
 
 def _kind_of_input(file: ByteSource, settings: DataSettings, notes: list[str]) -> str:
     line = _first_line(file)
-    names = KNOWN_COLUMNS | set(settings.columns.values())
+    known = KNOWN_COLUMNS | set(settings.columns.values())
+
+    def is_header(columns: set[str]) -> bool:
+        return bool(known & columns) or (len(columns) > 1 and all(map(str.isidentifier, columns)))
+
     starts = {"{": ".jsonl", "[": ".json"}
-    kind = starts.get(line.lstrip()[:1]) or _table_kind(line, names, whole=False) or ".txt"
+    kind = starts.get(line.lstrip()[:1]) or _table_kind(line, is_header) or ".txt"
     called = "plain text" if kind == ".txt" else kind[1:].upper()
     notes.append(f"{file.name}: read as {called}, by its first line.")
     return kind
@@ -190,7 +194,7 @@ def _kind_of_input(file: ByteSource, settings: DataSettings, notes: list[str]) -
 
 def _kind_of_text(file: ByteSource, settings: DataSettings, notes: list[str]) -> str:
     names = set(settings.columns.values())
-    kind = _table_kind(_first_line(file), names, whole=True) if names else None
+    kind = _table_kind(_first_line(file), names.issubset) if names else None
     if kind is not None:
         notes.append(f"{file.name}: read as {kind[1:].upper()}, as its first line holds what data.columns names.")
         return kind
@@ -203,11 +207,10 @@ def _kind_of_text(file: ByteSource, settings: DataSettings, notes: list[str]) ->
     return ".txt"
 
 
-def _table_kind(line: str, names: set[str] | frozenset[str], whole: bool) -> str | None:
-    """Return the kind of table whose header `line` is: it holds all (`whole`) or any of `names`."""
+def _table_kind(line: str, is_header: Callable[[set[str]], bool]) -> str | None:
+    """Return the kind of table whose header `line` is, or None."""
     for delimiter, kind in (("\t", ".tsv"), (",", ".csv")):
-        fields = {column.strip('"') for column in line.rstrip("\r\n").split(delimiter)}
-        if names <= fields if whole else names & fields:
+        if is_header({column.strip('"') for column in line.rstrip("\r\n").split(delimiter)}):
             return kind
     return None
 
@@ -218,9 +221,7 @@ def _first_line(file: ByteSource) -> str:
 
 def _standard_input() -> bytes:
     if sys.stdin is None or sys.stdin.isatty():
-        raise DataError(
-            "data.train is '-', standard input, and nothing is piped into it. Pipe rows in, or give a file."
-        )
+        raise DataError("'-' is standard input, and nothing is piped into it. Pipe rows in, or give a file.")
     return _held(sys.stdin.buffer)
 
 

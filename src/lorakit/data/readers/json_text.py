@@ -25,6 +25,9 @@ _WRONG = {
     "Unterminated string starting at": "this string has no closing quote",
     "Invalid control character at": r"a raw control character in a string; write it as an escape such as \n or \t",
     "Invalid \\escape": r"this escape does not exist; a backslash itself is written \\",
+    # From Python 3.13 on; before it, the bracket is what was not expected.
+    "Illegal trailing comma before end of object": "a comma stands before the closing bracket",
+    "Illegal trailing comma before end of array": "a comma stands before the closing bracket",
     "Invalid \\uXXXX escape": r"\u needs four hexadecimal digits",
 }
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
