@@ -1,0 +1,41 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lorakit
+from lorakit.errors import LorakitError
+from lorakit.generation.settings import DecodingSettings
+from lorakit.workflows.generating import by_length
+
+
+@given(st.lists(st.integers(1, 60), max_size=30), st.integers(1, 3))
+def test_batches_hold_each_prompt_once_and_keep_the_budget(lengths, samples):
+    settings = DecodingSettings(temperature=1.0, num_samples=samples, max_new_tokens=10)
+    batches = by_length(lengths, settings, budget=200)
+    assert sorted(number for batch in batches for number in batch) == list(range(len(lengths)))
+    assert all(
+        len(batch) == 1 or len(batch) * samples * (max(lengths[number] for number in batch) + 10) <= 200
+        for batch in batches
+    )
+
+
+def test_the_longest_prompt_is_in_the_first_batch():
+    assert by_length([3, 50, 7], DecodingSettings(max_new_tokens=10), budget=60)[0] == [1]
+
+
+def test_half_of_a_character_pair_is_no_prompt(gpt2_folder):
+    with pytest.raises(LorakitError, match=r"U\+D800 at character 2"):
+        lorakit.generate(gpt2_folder, "a\ud800")
+
+
+def test_an_unknown_device_names_the_known_ones(gpt2_folder):
+    with pytest.raises(LorakitError, match="auto, cpu, cuda, mps"):
+        lorakit.generate(gpt2_folder, "a", device="gpu")
+
+
+def test_the_batches_of_a_call_do_not_change_what_is_drawn(gpt2_folder, monkeypatch):
+    prompts = ["one", "two words", "three words here"]
+    settings = DecodingSettings(temperature=1.0, max_new_tokens=8)
+    together = [answer.text for answer in lorakit.generate(gpt2_folder, prompts, settings)]
+    monkeypatch.setattr("lorakit.workflows.generating.by_length", lambda lengths, _: [[2], [0], [1]])
+    assert [answer.text for answer in lorakit.generate(gpt2_folder, prompts, settings)] == together
