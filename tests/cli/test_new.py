@@ -1,0 +1,36 @@
+"""`lorakit new`: the folder on stdout, the numbers and the next command on stderr."""
+
+from typer.testing import CliRunner
+
+from lorakit.cli.main import app
+from lorakit.errors import CheckpointError
+
+SMALL = ["--vocab-size", "270", "--layers", "1", "--hidden", "8", "--heads", "2", "--positions", "16"]
+
+
+def invoke(tmp_path, *more):
+    text = tmp_path / "text.txt"
+    text.write_text("Some words, and some more words.\n" * 9, encoding="utf-8")
+    out = tmp_path / "made"
+    return out, CliRunner().invoke(app, ["new", "gpt2", "--tokenizer-from", str(text), "-o", str(out), *SMALL, *more])
+
+
+def test_stdout_carries_the_folder_alone(tmp_path):
+    out, result = invoke(tmp_path)
+    assert (result.exit_code, result.stdout) == (0, f"{out}\n")
+    assert (out / "model.safetensors").is_file()
+
+
+def test_stderr_tells_the_size_and_what_to_do_next(tmp_path):
+    out, result = invoke(tmp_path)
+    assert "weights" in result.stderr
+    assert "tokens in the vocabulary" in result.stderr
+    assert f"lorakit train --model {out} --data {tmp_path / 'text.txt'} --method full" in result.stderr
+
+
+def test_a_second_run_asks_for_force(tmp_path):
+    invoke(tmp_path)
+    _, again = invoke(tmp_path)
+    assert isinstance(again.exception, CheckpointError)
+    assert "--force" in str(again.exception)
+    assert invoke(tmp_path, "--force")[1].exit_code == 0
