@@ -1,9 +1,8 @@
 """Gather the text the built-in checkpoint is pretrained on, from what any machine with lorakit installed holds.
 
 English: the documentation strings of Python's standard library and of lorakit's dependencies, the language reference,
-the descriptions that come with each package, and lists of facts (`scripts.fact_text`). Korean: `scripts.korean_text`.
-Prose is kept; code, tables, doctests and repeated paragraphs are not. The same environment and seed
-give the same bytes.
+and the descriptions that come with each package. Korean: `scripts.korean_text`. Prose is kept; code, tables, doctests
+and repeated paragraphs are not. The same environment and seed give the same bytes.
 
     python -m scripts.corpus -o corpus.txt --evaluation heldout.txt
 """
@@ -25,15 +24,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from pydoc_data.topics import topics
 
-from scripts import fact_text, korean_text, prose
+from scripts import korean_text, prose
 
 SKIPPED_FOLDERS = {"test", "tests", "testing", "site-packages", "__pycache__", "_vendor", "vendor", "idle_test"}
 PASSAGE_CHARACTERS = 900
 """Aim for the length of one document: about what 256 positions hold."""
 KOREAN_SHARE = 0.28
 """Share of the bytes of the corpus that is Korean."""
-FACT_SHARE = 0.1
-"""Share of the bytes of the corpus that is English lists of facts; the documentation speaks of little but programs."""
 
 
 def docstrings(path: Path) -> Iterator[str]:
@@ -160,11 +157,10 @@ def gather(seed: int, share: float, megabytes: float | None) -> tuple[list[str],
     generator = random.Random(seed)
     files = list(english_documents(prose.Sieve()))
     generator.shuffle(files)
-    written = 1 - KOREAN_SHARE - FACT_SHARE
+    written = 1 - KOREAN_SHARE
     if megabytes is not None:
         files = within(files, megabytes * 1e6 * written)
     total = sum(len(passage.encode()) for _, found in files for passage in found) / written
-    files += [("facts", [document]) for document in fact_text.documents("en", seed, round(total * FACT_SHARE))]
     files += [("Korean", [document]) for document in korean_text.documents(seed, round(total * KOREAN_SHARE))]
     sizes: Counter[str] = Counter()
     training: list[str] = []
