@@ -126,3 +126,36 @@ def pairs_file(tmp_path: Path) -> Path:
     path = tmp_path / "pairs.jsonl"
     path.write_text("".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in PAIRS), encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def faults(tmp_path, monkeypatch):
+    """Load a recipe from its text and return its faults as (line or origin, path, problem)."""
+    from lorakit.errors import RecipeError
+    from lorakit.recipe import load
+
+    monkeypatch.chdir(tmp_path)
+
+    def _faults(text: str, *overrides: tuple[str, str, str]) -> list[tuple[int | str, str, str]]:
+        Path("mine.yaml").write_text(text, encoding="utf-8", newline="")
+        with pytest.raises(RecipeError) as caught:
+            load("mine.yaml", overrides)
+        assert str(caught.value).startswith("mine.yaml has ")
+        return [
+            (fault.origin if fault.line is None else fault.line, fault.where, fault.problem)
+            for fault in caught.value.faults
+        ]
+
+    return _faults
+
+
+@pytest.fixture
+def only(faults):
+    """Load a recipe with one fault and return it."""
+
+    def _only(text: str, *overrides: tuple[str, str, str]) -> tuple[int | str, str, str]:
+        found = faults(text, *overrides)
+        assert len(found) == 1, found
+        return found[0]
+
+    return _only
