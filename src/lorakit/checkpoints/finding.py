@@ -150,6 +150,8 @@ def open_folder(located: locating.Located) -> Checkpoint:
             f"{located.identity} has only {file.name}; it is read as plain tensors, nothing else in it is used."
         )
     family = families.of(config["model_type"], tuple(config.get("architectures") or ()))
+    if not family.listed and not inspection.known_to_transformers(family.model_type):
+        raise CheckpointError(f"{folder / 'config.json'}: transformers knows no model type {family.model_type!r}.")
     return Checkpoint(located.identity, folder, located.revision, config, family, notes)
 
 

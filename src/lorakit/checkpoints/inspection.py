@@ -51,6 +51,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = read_json(file)
     if not isinstance(config.get("model_type"), str):
         raise CheckpointError(f"{file} names no model_type, so that nobody knows what the weights are.")
+    names = config.get("architectures") or []
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise CheckpointError(f"{file}: architectures is {names!r}; it should be a list of class names.")
     for part in _parts(config):
         _refuse_code(file, part)
     _check_sizes(file, config)
@@ -98,14 +101,15 @@ def _refuse_code(file: Path, part: Mapping[str, Any]) -> None:
         raise CheckpointError(
             f"{file}: the weights are quantised, which cannot be trained here. Use the original model."
         )
-    if part.get("auto_map") is not None and not _known_to_transformers(part.get("model_type")):
+    if part.get("auto_map") is not None and not known_to_transformers(part.get("model_type")):
         raise CheckpointError(
             f"{file}: model type {part.get('model_type')!r} needs code from the checkpoint (auto_map). "
             f"lorakit never runs code of a checkpoint; use a model that transformers itself knows."
         )
 
 
-def _known_to_transformers(model_type: object) -> bool:
+def known_to_transformers(model_type: object) -> bool:
+    """Whether transformers itself, without code of the checkpoint, has this type of model."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     return model_type in CONFIG_MAPPING_NAMES
@@ -128,14 +132,12 @@ def size(config: Mapping[str, Any], name: str) -> int | None:
 
 
 def check_weights(folder: Path, config: Mapping[str, Any]) -> None:
-    """Check the headers of the weight files against each other and against the sizes in `config`; reads no tensor.
+    """Check the weight files against each other and against the sizes in `config`; of safetensors, headers alone.
 
     Raises:
         CheckpointError: A file is missing or damaged, weights are stored as whole numbers, or the config describes
             a model that these files cannot hold.
     """
-    if weights.only_bin(folder):
-        return
     infos = {name: place.info for name, place in weights.layout(folder).items()}
     for name, info in infos.items():
         if not info.floating and not is_buffer(name):
