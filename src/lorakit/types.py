@@ -56,6 +56,8 @@ class PromptStyle:
     """Text between the prompt and its answer; part of the prompt, never learned."""
     chat_template: str | None = None
     """Jinja template of a ``chat`` format."""
+    begins_document: bool = False
+    """Whether a ``text`` prompt begins a document: the start token stands before it, as it did in training."""
 
 
 @dataclass(frozen=True, slots=True)

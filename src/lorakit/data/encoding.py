@@ -73,7 +73,8 @@ class TextEncoder:
 
     def prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """Encode prompts as the model reads them before its answer; the separator of the style belongs to them."""
-        return [[*self.prefix_ids, *ids] for ids in self.literal([text + self.style.separator for text in texts])]
+        before = self.start_ids if self.style.begins_document else self.prefix_ids
+        return [[*before, *ids] for ids in self.literal([text + self.style.separator for text in texts])]
 
     def answers(self, texts: Sequence[str]) -> list[list[int]]:
         """Encode answers; each ends with EOS, also where EOS and pad are the same id."""
@@ -167,7 +168,7 @@ def style_for(format_name: str, tokenizer: Any, separator: str) -> PromptStyle:
         return PromptStyle(format="chat", chat_template=tokenizer.chat_template or PLAIN_CHAT_TEMPLATE)
     if format_name == "prompt_completion":
         return PromptStyle(format="prompt_completion", separator=separator)
-    return PromptStyle()
+    return PromptStyle(begins_document=True)
 
 
 def _prefix(tokenizer: Any) -> list[int]:
