@@ -29,8 +29,8 @@ def list_bases() -> None:
 
 @app.command()
 def path(
-    name: Annotated[str, typer.Argument(help="Name of a built-in, or a Hub id.")],
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a built-in, or a Hub id.")],
+    revision: Annotated[str | None, typer.Option(metavar="NAME", help="Branch, tag or commit on the Hub.")] = None,
 ) -> None:
     """Print the folder of a base model, for other programs; a Hub id is fetched into the cache first.
 

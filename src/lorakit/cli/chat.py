@@ -45,8 +45,9 @@ def chat(
 ) -> None:
     """Talk with a base model, or with what was trained on one.
 
-    A model trained on conversations remembers the turns; any other reads each turn as a new prompt. When the model can
-    read no more, the oldest turns are dropped and that is said. Answers go to stdout, everything else to stderr.
+    A model trained on conversations remembers the turns; any other reads each alone.
+    When it can read no more, the oldest turns are dropped, and you are told.
+    Answers go to stdout, everything else to stderr. /help lists what else you can type.
 
     Example: lorakit chat runs/assistant
     """

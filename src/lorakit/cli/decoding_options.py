@@ -21,16 +21,26 @@ Revision = Annotated[
 ]
 Device = Annotated[
     Literal["auto", "cpu", "cuda", "mps"],
-    typer.Option(help="Where to compute; auto: the accelerator where there is one.", rich_help_panel=_MODEL),
+    typer.Option(
+        metavar="NAME",
+        help="auto, cpu, cuda or mps; auto takes the accelerator where there is one.",
+        rich_help_panel=_MODEL,
+    ),
 ]
 Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
-    typer.Option(help="Of the weights; auto: bfloat16 on a GPU that has it, else float32.", rich_help_panel=_MODEL),
+    typer.Option(
+        metavar="NAME",
+        help="auto, float32, bfloat16 or float16; auto takes bfloat16 on a GPU that has it, else float32.",
+        rich_help_panel=_MODEL,
+    ),
 ]
 Temperature = Annotated[
     float,
     typer.Option(
-        help="0 takes the most probable token; above 0 draws, 1 from the model as it is.", rich_help_panel=_CHOICE
+        metavar="X",
+        help="0 takes the most probable token; above 0 draws, 1 from the model as it is.",
+        rich_help_panel=_CHOICE,
     ),
 ]
 TopK = Annotated[
@@ -54,7 +64,7 @@ RepetitionPenalty = Annotated[
     float,
     typer.Option(metavar="X", help="Above 1: tokens that stood before become less probable.", rich_help_panel=_CHOICE),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of the draws.", rich_help_panel=_CHOICE)]
+Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the draws.", rich_help_panel=_CHOICE)]
 MaxNewTokens = Annotated[int, typer.Option(metavar="N", help="Tokens an answer may have.", rich_help_panel=_END)]
 Stop = Annotated[
     list[str] | None,

@@ -59,9 +59,9 @@ def generate(
 ) -> None:
     """Write text, one next token after another, until the model ends it.
 
-    The answer goes to stdout as it comes, without the prompt and followed by a newline. On a terminal, control
-    characters in it are made visible; into a pipe or file the text goes exactly as it is. An empty prompt starts from
-    nothing.
+    The answer goes to stdout as it comes: without the prompt, with a newline at its end.
+    On a terminal its control characters are made visible; a pipe or file gets it exactly.
+    The prompt "" starts from nothing.
 
     Example: lorakit generate runs/tickets "Subject: printer"
     """

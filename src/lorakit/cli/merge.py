@@ -23,16 +23,19 @@ class Precision(StrEnum):
 
 
 def merge(
-    target: Annotated[str, typer.Argument(help="Run or adapter: a folder or a Hub id.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the merged model.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="Run or adapter: a folder or a Hub id.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="New folder for the merged model.")],
     dtype: Annotated[
-        Precision | None, typer.Option(help="Precision in which the weights are stored; left out: the base's own.")
+        Precision | None,
+        typer.Option(metavar="NAME", help="Stored as float32, bfloat16 or float16; left out: as the base is."),
     ] = None,
     base: Annotated[
-        str | None, typer.Option(help="Folder or Hub id of the base model, where the adapter does not know it.")
+        str | None,
+        typer.Option(metavar="MODEL", help="Folder or Hub id of the base model, where the adapter does not know it."),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Rows to compare on; left out: the run's own, else a few shipped sentences.")
+        str | None,
+        typer.Option(metavar="ROWS", help="Rows to compare on; left out: the run's own, else a few shipped sentences."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the folder if it exists.")] = False,
 ) -> None:

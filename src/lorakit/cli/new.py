@@ -19,16 +19,22 @@ class Precision(StrEnum):
 
 
 def new(
-    architecture: Annotated[str, typer.Argument(help="gpt2 or llama.")],
-    tokenizer_from: Annotated[Path, typer.Option(help="Text file (UTF-8) the tokenizer is learned from.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the checkpoint.")],
-    vocab_size: Annotated[int, typer.Option(help="Most tokens of the tokenizer; at least 257.")] = 4096,
-    layers: Annotated[int, typer.Option(min=1, help="Blocks.")] = 4,
-    hidden: Annotated[int, typer.Option(min=1, help="Width of the hidden states; a multiple of --heads.")] = 192,
-    heads: Annotated[int, typer.Option(min=1, help="Attention heads of a block.")] = 6,
-    positions: Annotated[int, typer.Option(min=2, help="Longest input in tokens.")] = 256,
-    dtype: Annotated[Precision, typer.Option(help="Precision in which the weights are stored.")] = Precision.float32,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the weights.")] = 0,
+    architecture: Annotated[str, typer.Argument(metavar="ARCHITECTURE", help="gpt2 or llama.")],
+    tokenizer_from: Annotated[
+        Path, typer.Option(metavar="FILE", help="Text file (UTF-8) the tokenizer is learned from.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="New folder for the checkpoint.")],
+    vocab_size: Annotated[int, typer.Option(metavar="N", help="Most tokens of the tokenizer; at least 257.")] = 4096,
+    layers: Annotated[int, typer.Option(metavar="N", min=1, help="Blocks.")] = 4,
+    hidden: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Width of the hidden states; a multiple of --heads.")
+    ] = 192,
+    heads: Annotated[int, typer.Option(metavar="N", min=1, help="Attention heads of a block.")] = 6,
+    positions: Annotated[int, typer.Option(metavar="N", min=2, help="Longest input in tokens.")] = 256,
+    dtype: Annotated[
+        Precision, typer.Option(metavar="NAME", help="Stored as float32 or bfloat16.")
+    ] = Precision.float32,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the weights.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace the folder if it exists.")] = False,
 ) -> None:
     """Make a checkpoint with random weights and a tokenizer learned from your text, ready to be pretrained.

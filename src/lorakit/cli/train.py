@@ -14,28 +14,46 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: Annotated[str | None, typer.Argument(help="A YAML file or the name of a shipped recipe.")] = None,
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help="A YAML file or the name of a shipped recipe.")
+    ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Hub id, folder, run or built-in to start from.", rich_help_panel="What")
+        str | None,
+        typer.Option(metavar="MODEL", help="Hub id, folder, run or built-in to start from.", rich_help_panel="What"),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Rows: a file, a folder, - or hf://name.", rich_help_panel="What")
+        str | None,
+        typer.Option(metavar="ROWS", help="A file, a folder, - (piped in) or hf://name.", rich_help_panel="What"),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder of the run; left out: runs/ and the recipe's name.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="Folder of the run; left out: runs/ and the recipe's name."
+        ),
     ] = None,
-    method: Annotated[str | None, typer.Option(help="full, freeze, head or lora.", rich_help_panel="How")] = None,
-    epochs: Annotated[str | None, typer.Option(help="Passes over the rows.", rich_help_panel="How")] = None,
-    lr: Annotated[str | None, typer.Option(help="Highest learning rate.", rich_help_panel="How")] = None,
+    method: Annotated[
+        str | None, typer.Option(metavar="NAME", help="full, freeze, head or lora.", rich_help_panel="How")
+    ] = None,
+    epochs: Annotated[
+        str | None, typer.Option(metavar="N", help="Passes over the rows.", rich_help_panel="How")
+    ] = None,
+    lr: Annotated[str | None, typer.Option(metavar="X", help="Highest learning rate.", rich_help_panel="How")] = None,
     batch_size: Annotated[
-        str | None, typer.Option(help="Rows of one optimizer step, over all processes.", rich_help_panel="How")
+        str | None,
+        typer.Option(metavar="N", help="Rows of one optimizer step, over all processes.", rich_help_panel="How"),
     ] = None,
-    max_length: Annotated[str | None, typer.Option(help="Longest row in tokens.", rich_help_panel="How")] = None,
+    max_length: Annotated[
+        str | None, typer.Option(metavar="N", help="Longest row in tokens.", rich_help_panel="How")
+    ] = None,
     seed: Annotated[
-        str | None, typer.Option(help="Seed of order, split and new weights.", rich_help_panel="How")
+        str | None, typer.Option(metavar="N", help="Seed of order, split and new weights.", rich_help_panel="How")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel="How")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.", rich_help_panel="How")] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.", rich_help_panel="How")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(metavar="NAME", help="auto, float32 or bfloat16.", rich_help_panel="How")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -44,13 +62,17 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run of -o.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the run once the new one is whole.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all but the first step, and write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show every value of the recipe and all checks; train and write nothing.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what must be said.")] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="A line for every step; every layer that learns.")
     ] = False,
 ) -> None:
     """Fine-tune a checkpoint on your rows; the adapter, its model card and its numbers land in one folder.
+
+    What is given here stands above the recipe; what neither names has a default, which --dry-run shows.
 
     Example: lorakit train --model tiny-gpt --data rows.csv -o runs/x
     """
