@@ -102,8 +102,9 @@ def test_a_bfloat16_base_stays_bfloat16_and_is_rounded_once(tmp_path):
     assert {tensor.dtype for tensor in after.values()} == {torch.bfloat16}
     exact = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), folder)
     for name, weight in exact.merge_and_unload().state_dict().items():
-        # The sum itself may differ in its last bit, which can fall to the other side of a rounding border.
-        torch.testing.assert_close(after[name].float(), weight, rtol=2**-8, atol=1e-30)
+        same = after[name] == weight.to(torch.bfloat16)
+        # The last bit of a sum may differ between two routes and fall to the other side of a rounding border.
+        assert same.double().mean() > 0.998, name
     assert json.loads((tmp_path / "merged" / "config.json").read_text())["dtype"] == "bfloat16"
 
 
@@ -145,6 +146,17 @@ def test_a_tied_head_is_stored_once(tmp_path):
     assert "lm_head.weight" not in load_file(tmp_path / "merged" / "model.safetensors")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     assert model.lm_head.weight is model.transformer.wte.weight
+
+
+def test_a_second_stored_copy_of_a_tied_head_is_dropped(tmp_path):
+    base = base_folder(tmp_path / "base", "gpt2")
+    stored = load_file(base / "model.safetensors")
+    stored["lm_head.weight"] = stored["transformer.wte.weight"].clone()
+    save_file(stored, base / "model.safetensors", metadata={"format": "pt"})
+    folder = adapter(tmp_path / "adapter", AutoModelForCausalLM.from_pretrained(base))
+    fold(open_target(str(folder), base=str(base)), _made(tmp_path / "merged"))
+    assert "lm_head.weight" not in load_file(tmp_path / "merged" / "model.safetensors")
+    assert json.loads((tmp_path / "merged" / "config.json").read_text())["tie_word_embeddings"] is True
 
 
 def test_a_tied_head_adapted_on_its_own_leaves_the_embeddings_alone(tmp_path):

@@ -1,0 +1,59 @@
+"""`lorakit merge` and `lorakit base`: prose on stderr, the folder on stdout, and 1 for a user's mistake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from conftest import tiny_llama
+
+
+def lorakit(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lorakit", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=None)
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("adapters") / "adapter"
+    model = get_peft_model(tiny_llama(), LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], r=2))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.05)
+    model.save_pretrained(folder, save_embedding_layers=False)
+    return folder
+
+
+def test_merge_prints_the_folder_on_stdout_and_the_proof_on_stderr(adapter, llama_folder, tmp_path):
+    done = lorakit("merge", str(adapter), "-o", str(tmp_path / "merged"), "--base", str(llama_folder))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'merged'}\n"
+    assert "largest difference" in done.stderr
+    assert "100%" in done.stderr
+
+
+def test_a_merge_without_its_base_says_what_to_type_and_leaves_nothing(adapter, tmp_path):
+    done = lorakit("merge", str(adapter), "-o", str(tmp_path / "merged"))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "--base FOLDER" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_base_path_prints_the_folder(llama_folder):
+    done = lorakit("base", "path", str(llama_folder))
+    assert done.stdout == f"{llama_folder}\n"
+
+
+def test_base_list_prints_names_alone_on_stdout():
+    done = lorakit("base", "list")
+    assert done.returncode == 0
+    assert all(line.endswith(("built in", "cached")) for line in done.stdout.splitlines())
