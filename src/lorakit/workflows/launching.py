@@ -26,6 +26,7 @@ def accelerator_for(recipe: Recipe, folder: Path) -> Any:
         raise LorakitError("train.device is cuda, and torch finds no CUDA GPU here. Leave it out, or use cpu.")
     if device == "mps" and not torch.backends.mps.is_available():
         raise LorakitError("train.device is mps, and torch finds no Apple GPU here. Leave it out, or use cpu.")
+    _check_trackers(recipe)
     accelerator = Accelerator(
         cpu=device == "cpu",
         mixed_precision="no",
@@ -43,6 +44,17 @@ def accelerator_for(recipe: Recipe, folder: Path) -> Any:
             f"ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 -m lorakit train ..."
         )
     return accelerator
+
+
+def _check_trackers(recipe: Recipe) -> None:
+    """Refuse a tracker whose library is not installed, before hours of training that it would miss."""
+    from importlib.util import find_spec
+
+    for name in recipe.train.trackers:
+        modules = ("tensorboard", "tensorboardX") if name == "tensorboard" else (name,)
+        if not any(find_spec(module) for module in modules):
+            extra = "'lorakit[track]'" if name == "tensorboard" else name
+            raise LorakitError(f"train.trackers names {name}, which is not installed here: pip install {extra}")
 
 
 def from_first(accelerator: Any, value: Any) -> Any:
