@@ -86,7 +86,7 @@ class Bar:
         self._progress.update(
             self._task,
             completed=event.step,
-            words=f"step {event.step:,}/{event.total:,}  loss {event.loss:.3f}",
+            words=f"step {event.step:,}/{event.total:,}  loss {event.loss:.3f}  lr {event.learning_rate:.1e}",
             evaluation=self._evaluation,
             pace=f"{event.tokens_per_second:,.0f} tok/s  {_memory()}  {_clock(event.seconds_left)} left",
             epoch=event.epoch,

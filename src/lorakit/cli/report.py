@@ -20,7 +20,7 @@ def show_recipe(prepared: Prepared) -> None:
     say(resolved_yaml(prepared.loaded))
 
 
-def show_start(prepared: Prepared, verbose: bool) -> None:
+def show_start(prepared: Prepared) -> None:
     """Print what is about to happen: rows, model, objective, method, speed; and every count that is not plain."""
     rows, built, recipe = prepared.rows, prepared.built, prepared.loaded.recipe
     report, family = rows.report, rows.checkpoint.family
@@ -46,8 +46,7 @@ def show_start(prepared: Prepared, verbose: bool) -> None:
     console().print(facts)
     for note in [*report.notes, *built.trainable.notes]:
         say(f"  {note}", style="dim")
-    if verbose or recipe.method.name != "lora":
-        console().print(_trainable_table(prepared))
+    console().print(_trainable_table(prepared))
 
 
 def show_end(result: TrainResult) -> None:

@@ -66,9 +66,7 @@ def train(
         bool, typer.Option("--dry-run", help="Show every value of the recipe and all checks; train and write nothing.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what must be said.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="A line for every step; every layer that learns.")
-    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="A line for every step.")] = False,
 ) -> None:
     """Fine-tune a checkpoint on your rows; the adapter, its model card and its numbers land in one folder.
 
@@ -103,11 +101,11 @@ def train(
         force=force,
         dry_run=dry_run,
         reporters=[progress.reporter(verbosity)],
-        on_prepared=None if quiet else lambda prepared: report.show_start(prepared, verbose),
+        on_prepared=None if quiet else report.show_start,
     )
     if isinstance(result, Prepared):
         report.show_recipe(result)
-        report.show_start(result, verbose)
+        report.show_start(result)
         say("dry run: nothing was written", style=ACCENT)
         return
     if not quiet:
