@@ -103,6 +103,9 @@ def train(
         reporters=[progress.reporter(verbosity)],
         on_prepared=None if quiet else report.show_start,
     )
+    prepared = result if isinstance(result, Prepared) else result.prepared
+    if not prepared.speaks:
+        return
     if isinstance(result, Prepared):
         report.show_recipe(result)
         report.show_start(result)

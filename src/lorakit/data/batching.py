@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -27,6 +28,10 @@ class FixedPlan:
 
     def total(self) -> int:
         """Return the number of optimizer steps of the whole run."""
+        return self._total
+
+    @cached_property
+    def _total(self) -> int:
         if self.rows_per_step is not None:
             steps = self.epochs * -(-len(self.examples) // self.rows_per_step)
         else:
@@ -57,8 +62,8 @@ class FixedPlan:
 class StreamPlan:
     """Steps over rows that are read while training, shuffled within a buffer."""
 
-    read: Callable[[], Iterable[Example]]
-    """Starts reading from the beginning; called again for each epoch."""
+    read: Callable[[int], Iterable[Example]]
+    """Starts reading from the beginning; called again, with its number from 0, for each epoch."""
     seed: int
     max_steps: int
     buffer: int
@@ -104,7 +109,7 @@ class StreamPlan:
     def _shuffled(self, epoch: int) -> Iterator[Example]:
         generator = np.random.default_rng((self.seed, epoch))
         held: list[Example] = []
-        for example in self.read():
+        for example in self.read(epoch):
             if len(held) < self.buffer:
                 held.append(example)
                 continue

@@ -99,26 +99,44 @@ def canonical(
         DataError: Rows lack a column; hold null, a number or nothing but white space where text is due; are chats that
             cannot be read. Names the first five and the count. Or no row is left.
     """
-    convert: Callable[[Row, Format], tuple[dict[str, Any], list[str]]] = (
-        canonical_chat if format.name == "chat" else _canonical_text
-    )
     kept: list[Row] = []
     faults: list[str] = []
     remarks: Counter[str] = Counter()
     for row in rows:
         try:
-            fields, said = convert(row, format)
+            canonical, said = canonical_row(row, format)
         except DataError as error:
-            faults.append(f"{row.where}: {error}")
+            faults.append(str(error))
             continue
-        kept.append(Row(fields, row.source, row.line))
+        kept.append(canonical)
         remarks.update(said)
     if faults and (broken == "error" or not kept):
         raise _unusable(faults, len(rows))
+    return kept, told(remarks, faults, len(rows))
+
+
+def canonical_row(row: Row, format: Format) -> tuple[Row, list[str]]:
+    """Bring one row to the names that objectives read, as `canonical` does; also return remarks to be counted.
+
+    Raises:
+        DataError: It cannot be used; says where it stands.
+    """
+    convert: Callable[[Row, Format], tuple[dict[str, Any], list[str]]] = (
+        canonical_chat if format.name == "chat" else _canonical_text
+    )
+    try:
+        fields, said = convert(row, format)
+    except DataError as error:
+        raise DataError(f"{row.where}: {error}") from error
+    return Row(fields, row.source, row.line), said
+
+
+def told(remarks: Mapping[str, int], faults: Sequence[str], total: int) -> list[str]:
+    """Return a sentence for each remark and one for all rows that were skipped, `total` being all rows read."""
     notes = [f"{counted(count, 'row')}: {remark}." for remark, count in remarks.items()]
     if faults:
-        notes.append(f"{len(faults):,} of {counted(len(rows), 'row')} skipped: {'; '.join(_first(faults))}.")
-    return kept, notes
+        notes.append(f"{len(faults):,} of {counted(total, 'row')} skipped: {'; '.join(_first(faults))}.")
+    return notes
 
 
 def _canonical_text(row: Row, format: Format) -> tuple[dict[str, Any], list[str]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lorakit.errors import TrainingError
 from lorakit.families import Family
 from lorakit.methods.settings import FreezeSettings
-from lorakit.methods.trainable import blocks, is_tied, silence_dropout, summarise
+from lorakit.methods.trainable import blocks, is_tied, summarise
 from lorakit.types import Trainable
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ def apply(model: PreTrainedModel, settings: FreezeSettings, family: Family) -> t
     notes = []
     if is_tied(model) and not model.get_input_embeddings().weight.requires_grad:
         notes.append("the output layer is tied to the embeddings, so it is frozen with them")
-    for block in blocks(model, family):
-        if not any(weight.requires_grad for weight in block.parameters()):
-            silence_dropout(block)
     return model, summarise(model, tuple(notes))
 
 

@@ -67,8 +67,14 @@ def is_tied(model: PreTrainedModel) -> bool:
     return model.get_output_embeddings().weight is model.get_input_embeddings().weight
 
 
-def silence_dropout(module: nn.Module) -> None:
-    """Set every dropout probability within `module` to 0: a frozen part has nothing to be regularised."""
+def silence_frozen(model: PreTrainedModel, family: Family) -> None:
+    """Set dropout to 0 in every block of which nothing learns: a frozen part has nothing to be regularised."""
+    for block in blocks(model, family):
+        if not any(weight.requires_grad for weight in block.parameters()):
+            _silence(block)
+
+
+def _silence(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, nn.Dropout):
             part.p = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -34,10 +35,20 @@ class CausalLM:
     too_long: Literal["error", "drop", "truncate_prompt"] = "error"
     label_logits_only: bool = True
     """Whether the fast path of `fast/logits.py` is taken."""
-    notes: list[str] = field(default_factory=list)
-    """Counted lines about rows that were cut or left out."""
+    counted: Counter[str] = field(default_factory=Counter)
+    """How many rows each `too_long` policy has met, over all calls of `encode`."""
 
     name = "causal_lm"
+
+    @property
+    def notes(self) -> list[str]:
+        """Counted lines about rows that were cut or left out."""
+        sentences = {"drop": "left out", "truncate_prompt": "cut at the start of their prompt"}
+        return [
+            f"{self.counted[policy]:,} rows longer than {self.max_length:,} tokens were {sentence}"
+            for policy, sentence in sentences.items()
+            if self.counted[policy]
+        ]
 
     def encode(self, rows: Sequence[Row], first: int = 0) -> list[Example]:
         """Turn canonical rows into examples.
@@ -53,25 +64,26 @@ class CausalLM:
         pieces_of = {"text": self._documents, "prompt_completion": self._pairs, "chat": self._chats}[kind]
         examples: list[Example] = []
         refused: list[str] = []
-        counted = {"drop": 0, "truncate_prompt": 0}
         for number, (row, pieces) in enumerate(zip(rows, pieces_of(rows), strict=True), start=first):
             if kind == "text":
                 examples += self._windows(pieces[0][0], number, row.where)
                 continue
             example = self._example(pieces, number, row.where)
             if len(example) > self.max_length:
-                shorter = self._without_start(example) if self.too_long == "truncate_prompt" else None
+                cut = self.too_long == "truncate_prompt"
+                shorter = self._without_start(example, len(pieces[0][0])) if cut else None
                 if shorter is None and self.too_long != "drop":
                     refused.append(
                         f"{row.where} ({len(example):,} tokens, {_answer_length(example):,} of them learned)"
                     )
                     continue
-                counted[self.too_long] += 1
+                self.counted[self.too_long] += 1
                 if shorter is None:
                     continue
                 example = shorter
             examples.append(example)
-        self._report(refused, counted)
+        if refused:
+            raise DataError(self._refusal(refused))
         return examples
 
     def collate(self, examples: Sequence[Example], packed: bool) -> Batch:
@@ -164,28 +176,28 @@ class CausalLM:
             windows.append(Example(window, labels, number, where))
         return windows
 
-    def _without_start(self, example: Example) -> Example | None:
-        """Cut the prompt at its start until the example fits; None where that would cut into an answer."""
+    def _without_start(self, example: Example, prompt: int) -> Example | None:
+        """Cut the prompt at its start until the example fits; None where that would cut into an answer.
+
+        Args:
+            example: Too long.
+            prompt: Tokens before its first answer.
+        """
         prefix = len(self.encoder.prefix_ids)
         surplus = len(example) - self.max_length
         cut = slice(prefix, prefix + surplus)
         # At least one prompt token must stay before the answer, or its first token could not be learned.
-        if (example.labels[cut] != IGNORED).any() or _answer_length(example) >= self.max_length - prefix:
+        if surplus >= prompt - prefix:
             return None
         return Example(np.delete(example.ids, cut), np.delete(example.labels, cut), example.row, example.where)
 
-    def _report(self, refused: Sequence[str], counted: dict[str, int]) -> None:
-        if refused:
-            more = f" and {len(refused) - 5:,} more" if len(refused) > 5 else ""
-            listed = f"{', '.join(refused[:5])}{more}"
-            raise DataError(
-                f"{len(refused):,} rows are longer than max_length {self.max_length:,}: {listed}. "
-                f"Raise data.max_length, or say what to do with them: --set data.too_long=drop, or truncate_prompt "
-                f"(which keeps every answer whole)."
-            )
-        for policy, sentence in (("drop", "left out"), ("truncate_prompt", "cut at the start of their prompt")):
-            if counted[policy]:
-                self.notes.append(f"{counted[policy]:,} rows longer than {self.max_length:,} tokens were {sentence}")
+    def _refusal(self, refused: Sequence[str]) -> str:
+        more = f" and {len(refused) - 5:,} more" if len(refused) > 5 else ""
+        return (
+            f"{len(refused):,} rows are longer than max_length {self.max_length:,}: {', '.join(refused[:5])}{more}. "
+            f"Raise data.max_length, or say what to do with them: --set data.too_long=drop, or truncate_prompt "
+            f"(which keeps every answer whole)."
+        )
 
 
 def _answer_length(example: Example) -> int:

@@ -28,13 +28,14 @@ def evaluate(run: Run, examples: Sequence[Example]) -> dict[str, float]:
     counts: dict[str, float] = defaultdict(float)
     try:
         with torch.no_grad(), run.computing():
-            for batch in run.batches(examples):
+            batches, weight = run.batches(examples)
+            for batch in batches:
                 if run.accelerator.num_processes == 1:
                     run.signals.check()
                 for term, count in run.objective.counts(batch).items():
-                    counts[term] += count
+                    counts[term] += weight * count
                 for term, loss_sum in run.objective.loss_sums(model, run.placed(batch)).items():
-                    sums[term] += loss_sum.item()
+                    sums[term] += weight * loss_sum.item()
     finally:
         model.train(trained)
     terms = sorted(counts)

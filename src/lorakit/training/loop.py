@@ -6,6 +6,7 @@ It knows neither objectives nor methods: it trains whatever has `requires_grad`.
 from __future__ import annotations
 
 import math
+import shlex
 import signal
 import time
 from collections import defaultdict
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lorakit.errors import Interrupted, TrainingError
+from lorakit.errors import DataError, Interrupted, TrainingError
 from lorakit.training import state as states
 from lorakit.training.evaluation import evaluate
 from lorakit.training.events import EvaluationEvent, NoteEvent, StepEvent
@@ -29,9 +30,8 @@ from lorakit.types import Batch, Example
 
 @dataclass
 class _Pace:
-    """What passed since the last evaluation, and the speed."""
+    """The speed of this process, since it started."""
 
-    losses: list[float] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
     tokens: int = 0
     steps: int = 0
@@ -55,65 +55,76 @@ def fit(run: Run, state: State) -> State:
 
     Raises:
         Interrupted: A signal came; the state before the unfinished step is saved.
-        TrainingError: The loss or the gradient is not finite; the state before that step is saved.
+        DataError: A row that is read while training cannot be used; the state before it is saved.
+        TrainingError: The loss, the gradient or every evaluation after training is not finite.
     """
-    with run.signals:
+    with run.signals.remembered():
         # Random numbers are put back to the start of an unfinished step, which a resumed run takes again whole.
         before = [states.random_state()]
         try:
             _train(run, state, before)
+            _leave_if_asked(run)
         except Asked as asked:
             states.set_random_state(before[0])
             _save(run, state)
             raise Interrupted(
                 asked.number,
                 f"stopped by {asked} after step {state.step:,} of {run.plan.total():,}; everything is saved. "
-                f"Go on with: lorakit train --resume -o {run.folder}",
+                f"Go on with: lorakit train --resume -o {shlex.quote(str(run.output))}",
             ) from None
-    _restore_best(run, state)
+        except DataError:
+            # A row met while streaming; what was learned before it stays.
+            states.set_random_state(before[0])
+            _save(run, state)
+            raise
+    _refuse_diverged(run, state)
+    if state.best_step != state.step:
+        states.restore_weights(states.folder_of(run.folder, state.best_step), run.bare_model)
     return state
 
 
 def _train(run: Run, state: State, before: list[Tensor]) -> None:
-    total = run.plan.total()
-    every = run.train.evaluate_every or max(1, math.ceil(total / 10))
-    save_every = run.train.save_every or every
-    if state.first_loss is None:
-        state.first_loss = state.best_loss = sum(evaluate(run, run.evaluation).values())
-        run.reporters.report(EvaluationEvent(0, state.first_loss, 0, state.first_loss))
-        _save(run, state)
     pace = _Pace()
+    # Due are the untrained model, and after a resume the evaluation that a signal cut short.
+    if _is_due(run, state):
+        _judge(run, state)
+        _save(run, state)
     run.model.train()
     for epoch, examples in run.plan.steps(skip=state.step):
-        before[0] = states.random_state()
-        started = time.perf_counter()
-        rate = learning_rate_at(state.step, total, run.optim, run.learning_rate)
-        for group in run.optimizer.param_groups:
-            group["lr"] = rate
-        try:
-            loss, norm = train_window(run, examples, state.step + 1)
-        except TrainingError:
-            states.set_random_state(before[0])
-            _save(run, state)
-            raise
-        state.step += 1
-        tokens = sum(len(example) for example in examples)
-        state.tokens += tokens
-        pace.tokens, pace.steps = pace.tokens + tokens, pace.steps + 1
-        pace.losses.append(loss)
-        state.seconds += time.perf_counter() - started
-        left = pace.seconds_left(total - state.step)
-        run.reporters.report(StepEvent(state.step, total, epoch + 1, loss, norm, rate, pace.per_second(), left))
-        evaluated = state.step % every == 0 or state.step == total
-        before[0] = states.random_state()
-        improved = evaluated and _judge(run, state, pace)
-        if improved or state.step % save_every == 0 or state.step == total:
-            _save(run, state)
         if run.train.patience is not None and state.stale >= run.train.patience:
+            _save(run, state)
             run.reporters.report(
                 NoteEvent(f"stopped early at step {state.step:,}: {state.stale} evaluations without a better loss")
             )
             return
+        before[0] = states.random_state()
+        try:
+            _step(run, state, epoch, examples, pace)
+        except TrainingError as error:
+            states.set_random_state(before[0])
+            raise TrainingError(f"{error} {_saved_before(run, state)}") from error
+        before[0] = states.random_state()
+        improved = _is_due(run, state) and _judge(run, state)
+        if improved or state.step % _save_every(run) == 0 or state.step == run.plan.total():
+            _save(run, state)
+
+
+def _step(run: Run, state: State, epoch: int, examples: Sequence[Example], pace: _Pace) -> None:
+    """Take one optimizer step at its learning rate and tell of it."""
+    started, total = time.perf_counter(), run.plan.total()
+    rate = learning_rate_at(state.step, total, run.optim, run.learning_rate)
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    loss, norm = train_window(run, examples, state.step + 1)
+    tokens = sum(len(example) for example in examples)
+    state.step += 1
+    state.tokens += tokens
+    state.loss_since += loss
+    state.steps_since += 1
+    state.seconds += time.perf_counter() - started
+    pace.tokens, pace.steps = pace.tokens + tokens, pace.steps + 1
+    left = pace.seconds_left(total - state.step)
+    run.reporters.report(StepEvent(state.step, total, epoch + 1, loss, norm, rate, pace.per_second(), left))
 
 
 def train_window(run: Run, examples: Sequence[Example], step: int) -> tuple[float, float]:
@@ -134,12 +145,9 @@ def train_window(run: Run, examples: Sequence[Example], step: int) -> tuple[floa
     Raises:
         TrainingError: No row holds a label, or the loss or the gradient is not finite; the weights are unchanged.
     """
-    batches = run.batches(examples)
+    batches, weight = run.batches(examples)
     world = run.accelerator.num_processes
-    counts = _window_counts(run, batches)
-    # A process without rows still takes part in the exchange of gradients, with one of the others' rows and weight 0.
-    weight = float(world) if batches else 0.0
-    batches = batches or [run.objective.collate(examples[:1], run.packed)]
+    counts = _window_counts(run, batches, weight)
     losses = []
     try:
         for batch in batches:
@@ -149,7 +157,7 @@ def train_window(run: Run, examples: Sequence[Example], step: int) -> tuple[floa
             with nullcontext() if last else run.accelerator.no_sync(run.model):
                 with run.computing():
                     sums = run.objective.loss_sums(run.model, run.placed(batch))
-                    terms = [sums[term] * (weight / counts[term]) for term in sums if counts.get(term)]
+                    terms = [sums[term] * (weight * world / counts[term]) for term in sums if counts.get(term)]
                     loss = torch.stack(terms).sum()
                 run.accelerator.backward(loss)
             losses.append(loss.detach() / world)
@@ -165,12 +173,12 @@ def train_window(run: Run, examples: Sequence[Example], step: int) -> tuple[floa
     return mean, norm
 
 
-def _window_counts(run: Run, batches: Sequence[Batch]) -> dict[str, float]:
+def _window_counts(run: Run, batches: Sequence[Batch], weight: float) -> dict[str, float]:
     """Return each term's number of labels in the window over all processes; the place where a signal is shared."""
     local: dict[str, float] = defaultdict(float)
     for batch in batches:
         for term, count in run.objective.counts(batch).items():
-            local[term] += count
+            local[term] += weight * count
     terms = sorted(local)
     *counts, asked = run.total([*(local[term] for term in terms), float(run.signals.number or 0)])
     if asked:
@@ -182,19 +190,47 @@ def _window_counts(run: Run, batches: Sequence[Batch]) -> dict[str, float]:
     return dict(zip(terms, counts, strict=True))
 
 
-def _judge(run: Run, state: State, pace: _Pace) -> bool:
+def _leave_if_asked(run: Run) -> None:
+    """Raise Asked on every process when a signal has come to one of them."""
+    (asked,) = run.total([float(run.signals.number or 0)])
+    if asked:
+        raise Asked(run.signals.number or signal.SIGTERM)
+
+
+def _is_due(run: Run, state: State) -> bool:
+    """Whether the weights of this step are to be scored and have not been."""
+    if state.step == 0:
+        return state.first_loss is None
+    if state.history and state.history[-1]["step"] == state.step:
+        return False
+    return state.step % _evaluate_every(run) == 0 or state.step == run.plan.total()
+
+
+def _judge(run: Run, state: State) -> bool:
     """Evaluate, and return whether this is the best so far; a loss that is not finite never is."""
     loss = sum(evaluate(run, run.evaluation).values())
     improved = math.isfinite(loss) and (state.best_loss is None or loss < state.best_loss)
     if improved:
         state.best_loss, state.best_step, state.stale = loss, state.step, 0
-    else:
+    elif state.step:
         state.stale += 1
-    trained = sum(pace.losses) / max(1, len(pace.losses))
-    state.history.append({"step": state.step, "train": trained, "evaluation": loss})
-    pace.losses.clear()
-    run.reporters.report(EvaluationEvent(state.step, loss, state.best_step, state.best_loss or loss))
+    if state.step == 0:
+        state.first_loss = loss
+    else:
+        trained = state.loss_since / max(1, state.steps_since)
+        state.history.append({"step": state.step, "train": trained, "evaluation": loss})
+        state.loss_since, state.steps_since = 0.0, 0
+    best = loss if state.best_loss is None else state.best_loss
+    run.reporters.report(EvaluationEvent(state.step, loss, state.best_step, best))
     return improved
+
+
+def _evaluate_every(run: Run) -> int:
+    return run.train.evaluate_every or max(1, math.ceil(run.plan.total() / 10))
+
+
+def _save_every(run: Run) -> int:
+    return run.train.save_every or _evaluate_every(run)
 
 
 def _save(run: Run, state: State) -> None:
@@ -209,9 +245,24 @@ def _save(run: Run, state: State) -> None:
     run.accelerator.wait_for_everyone()
 
 
-def _restore_best(run: Run, state: State) -> None:
-    if state.best_step != state.step:
-        states.restore_weights(run.folder / "checkpoints" / f"step-{state.best_step:08d}", run.bare_model)
+def _saved_before(run: Run, state: State) -> str:
+    """Save what was learned before a step that failed, and return what is to be said about it."""
+    if all(bool(weight.isfinite().all()) for weight in run.bare_model.parameters() if weight.requires_grad):
+        _save(run, state)
+        return f"The weights before this step are finite and saved in {states.folder_of(run.folder, state.step)}."
+    kept = states.folder_of(run.folder, state.best_step)
+    return f"The weights were no longer finite before it; those of step {state.best_step:,} are kept in {kept}."
+
+
+def _refuse_diverged(run: Run, state: State) -> None:
+    """Raise TrainingError when no trained weights gave a finite evaluation loss: there is nothing to hand over."""
+    last = state.history[-1]["evaluation"] if state.history else math.nan
+    if state.best_step == 0 and not math.isfinite(last):
+        raise TrainingError(
+            f"the evaluation loss after step {state.step:,} is {last}, and no trained weights were better than the "
+            f"untrained ones, so nothing is written. Lower optim.learning_rate, look at the rows with --dry-run, or "
+            f"use --dtype float32."
+        )
 
 
 def _not_finite(
@@ -223,6 +274,6 @@ def _not_finite(
     listed = ", ".join(rows[:5]) + (f" and {len(rows) - 5:,} more" if len(rows) > 5 else "")
     what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient norm is {norm}"
     return (
-        f"step {step:,}: {what} (rows: {listed}). The weights before this step are saved and finite. "
-        f"Lower optim.learning_rate, look at these rows, or use --dtype float32."
+        f"step {step:,}: {what} (rows: {listed}). Lower optim.learning_rate, look at these rows, or use "
+        f"--dtype float32."
     )

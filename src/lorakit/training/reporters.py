@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -39,18 +41,30 @@ class Reporters:
 
 
 class MetricsFile:
-    """Writes ``metrics.jsonl``: one line a step or evaluation; a resumed run cuts what lies behind its step."""
+    """Writes ``metrics.jsonl``: one line a step or evaluation; a resumed run cuts what lies behind its step.
 
-    def __init__(self, path: Path, resumed_step: int = 0) -> None:
-        kept = [line for line in _lines(path) if line.get("step", 0) <= resumed_step] if resumed_step else []
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+    Args:
+        path: The file.
+        resumed_step: Step a run goes on after; None for a run that begins.
+    """
+
+    def __init__(self, path: Path, resumed_step: int | None = None) -> None:
+        kept = [line for line in _lines(path) if resumed_step is not None and line.get("step", 0) <= resumed_step]
+        aside = path.with_name(f".{path.name}.new")
+        aside.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        os.replace(aside, path)
         self._file = path.open("a", encoding="utf-8")
 
     def report(self, event: Event) -> None:
         """Write one event; notes are for the screen."""
         kind = {StepEvent: "step", EvaluationEvent: "evaluation"}.get(type(event))
         if kind is not None:
-            self._file.write(json.dumps({"kind": kind, **asdict(event)}) + "\n")
+            # JSON has no NaN and no infinity.
+            values = {
+                key: None if isinstance(value, float) and not math.isfinite(value) else value
+                for key, value in asdict(event).items()
+            }
+            self._file.write(json.dumps({"kind": kind, **values}) + "\n")
             self._file.flush()
 
     def close(self) -> None:

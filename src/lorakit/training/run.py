@@ -24,6 +24,9 @@ class Run:
     """The parts of one training run on this process."""
 
     folder: Path
+    """Written to while training."""
+    output: Path
+    """Where the run ends up, as the user named it."""
     model: nn.Module
     """As `accelerator.prepare` returned it."""
     objective: Objective
@@ -48,10 +51,15 @@ class Run:
         """The model without the wrapper of several processes."""
         return self.accelerator.unwrap_model(self.model)
 
-    def batches(self, examples: Sequence[Example]) -> list[Batch]:
-        """Return this process's part of `examples` as micro-batches; empty with fewer rows than processes."""
+    def batches(self, examples: Sequence[Example]) -> tuple[list[Batch], float]:
+        """Return this process's part of `examples` as micro-batches, and the weight of their losses and counts.
+
+        With fewer rows than processes, one without rows gets a row of another one with weight 0, because all have to
+        take part in the exchange of sums and gradients; otherwise the weight is 1.
+        """
         mine = share(examples, self.accelerator.process_index, self.accelerator.num_processes)
-        return [self.objective.collate(part, self.packed) for part in micro_batches(mine, self.budget, self.packed)]
+        parts = micro_batches(mine or examples[:1], self.budget, self.packed)
+        return [self.objective.collate(part, self.packed) for part in parts], 1.0 if mine else 0.0
 
     def placed(self, batch: Batch) -> Batch:
         """Return `batch` on this process's device."""

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP ask the loop to save and leave; a second one leaves at once."""
+"""SIGINT, SIGTERM and SIGHUP end a run cleanly: at once, or in the loop where everything can be saved first."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
+
+from lorakit.errors import Interrupted
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
@@ -21,26 +25,39 @@ class Asked(Exception):
 
 
 class Signals:
-    """While entered, remembers the first signal in place of obeying it.
+    """While entered, a signal raises Interrupted; within `remembered`, it is kept until `check` is called.
 
     Outside the main thread nothing can be caught, and nothing is.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
+        """The signal that is remembered."""
+        self.consequence = "nothing was written"
+        """What a signal that comes now leaves behind, for its message."""
+        self._remembering = False
         self._before: dict[int, Any] = {}
 
     def check(self) -> None:
-        """Raise Asked when a signal has come."""
+        """Raise Asked when a signal is remembered."""
         if self.number is not None:
             raise Asked(self.number)
+
+    @contextmanager
+    def remembered(self) -> Iterator[None]:
+        """Within this block a signal waits for `check`, and a second one leaves at once."""
+        self._remembering = True
+        try:
+            yield
+        finally:
+            self._remembering = False
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
             for name in _NAMES:
                 if hasattr(signal, name):
                     number = getattr(signal, name)
-                    self._before[number] = signal.signal(number, self._remember)
+                    self._before[number] = signal.signal(number, self._obey)
         return self
 
     def __exit__(
@@ -49,7 +66,9 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _remember(self, number: int, _: FrameType | None) -> None:
+    def _obey(self, number: int, _: FrameType | None) -> None:
+        if not self._remembering:
+            raise Interrupted(number, f"stopped by {signal.Signals(number).name}; {self.consequence}.")
         if self.number is not None:
             sys.stderr.write("\nleft at once; what was saved before stays.\n")
             sys.stderr.flush()

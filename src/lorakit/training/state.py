@@ -47,6 +47,14 @@ class State:
     """Time spent in training, over all resumes."""
     history: list[dict[str, float]] = field(default_factory=list)
     """One entry an evaluation: step, training loss since the last one, evaluation loss."""
+    loss_since: float = 0.0
+    """Sum of the training losses of the steps since the last evaluation."""
+    steps_since: int = 0
+
+
+def folder_of(run_folder: Path, step: int) -> Path:
+    """Return where the state after `step` is saved."""
+    return run_folder / "checkpoints" / f"step-{step:08d}"
 
 
 def save(
@@ -65,7 +73,7 @@ def save(
         optimizer: Its moments, by position of the weight.
         random_states: Generator states of each process, uint8, shape (K,) each.
     """
-    folder = run_folder / "checkpoints" / f"step-{state.step:08d}"
+    folder = folder_of(run_folder, state.step)
     with whole_folder(folder, force=True) as aside:
         save_file(trained_tensors(model), aside / WEIGHTS)
         moments = {
@@ -77,8 +85,8 @@ def save(
         save_file(moments, aside / OPTIMIZER)
         save_file({str(rank): value for rank, value in enumerate(random_states)}, aside / RANDOM)
         (aside / PROGRESS).write_text(json.dumps(asdict(state), indent=1) + "\n", encoding="utf-8")
-    for _, old in _folders(run_folder)[_KEPT:]:
-        if old.name != f"step-{state.best_step:08d}":
+    for step, old in _folders(run_folder)[_KEPT:]:
+        if step != state.best_step:
             shutil.rmtree(old, ignore_errors=True)
     return folder
 
@@ -132,8 +140,11 @@ def restore_weights(folder: Path, model: nn.Module) -> None:
     """Copy the weights of a saved state into `model`, name by name.
 
     Raises:
+        CheckpointError: A file of the state is missing or damaged.
         TrainingError: Names or shapes differ from what `model` trains.
     """
+    if not check_hashes(folder):
+        raise TrainingError(f"{folder} is not whole or no longer there; start the run anew with --force.")
     saved = load_file(folder / WEIGHTS)
     learned = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     if saved.keys() != learned.keys():

@@ -13,7 +13,8 @@ from lorakit.adapters.changed import read as read_changed
 from lorakit.adapters.lora_file import read_lora_weights
 from lorakit.checkpoints.finding import Checkpoint, quiet
 from lorakit.errors import LorakitError
-from lorakit.methods.settings import MethodSettings
+from lorakit.methods.settings import LEARNING_RATES, MethodSettings
+from lorakit.methods.trainable import silence_frozen
 from lorakit.recipe import LoadedRecipe, Recipe
 from lorakit.training import memory
 from lorakit.training.precision import Precision, choose, lower_frozen
@@ -60,6 +61,8 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int) -> Built
         model, trainable = methods.load(recipe.method.name)(model, recipe.method, checkpoint.family)
         if rows.target.form in ("lora", "changed"):
             _put_parent(model, rows.target, trainable)
+    if recipe.train.dropout is None and recipe.method.name == "freeze":
+        silence_frozen(model, checkpoint.family)
     if recipe.train.gradient_checkpointing:
         # Without reentrance, gradients reach the adapters though the embeddings need none.
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -91,8 +94,11 @@ def follow_parent(loaded: LoadedRecipe, target: Target) -> LoadedRecipe:
         return loaded
     earlier = _method_of(target)
     asked = loaded.recipe.method.model_dump()
-    origins = {key: origin for key, origin in loaded.origins.items() if key.startswith("method.")}
-    named = {key.removeprefix("method.") for key, origin in origins.items() if not origin.startswith("default")}
+    named = {
+        key.removeprefix("method.")
+        for key, origin in loaded.origins.items()
+        if key.startswith("method.") and not origin.startswith("default")
+    }
     differing = sorted(key for key in named if asked.get(key) != earlier.get(key))
     if differing:
         shown = ", ".join(f"{key}: {earlier.get(key)!r} there, {asked.get(key)!r} here" for key in differing)
@@ -104,7 +110,12 @@ def follow_parent(loaded: LoadedRecipe, target: Target) -> LoadedRecipe:
 
     method: Any = TypeAdapter(MethodSettings).validate_python(earlier)
     recipe = loaded.recipe.model_copy(update={"method": method})
-    return LoadedRecipe(recipe, {**loaded.origins, **dict.fromkeys(origins, "the adapter gone on from")}, loaded.source)
+    origins = {**loaded.origins, **{f"method.{key}": "the adapter gone on from" for key in earlier if key not in named}}
+    if origins.get("optim.learning_rate", "default").startswith("default"):
+        optim = recipe.optim.model_copy(update={"learning_rate": LEARNING_RATES[method.name]})
+        recipe = recipe.model_copy(update={"optim": optim})
+        origins["optim.learning_rate"] = f"default of method {method.name}"
+    return LoadedRecipe(recipe, origins, loaded.source)
 
 
 def _method_of(target: Target) -> dict[str, Any]:
@@ -131,15 +142,22 @@ def _method_of(target: Target) -> dict[str, Any]:
 def _put_parent(model: PreTrainedModel, target: Target, trainable: Trainable) -> None:
     """Start from the weights of an adapter in place of fresh ones."""
     if target.form == "lora":
-        from peft import set_peft_model_state_dict
+        from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
-        set_peft_model_state_dict(model, read_lora_weights(target.folder))
+        weights = read_lora_weights(target.folder)
+        odd = sorted(weights.keys() ^ get_peft_model_state_dict(model, save_embedding_layers=False).keys())
+        if odd:
+            raise LorakitError(
+                f"{target.folder} adapts other layers than a method of its settings would ({odd[0]!r}); merge it first "
+                f"and train on the merged model: lorakit merge {target.folder} -o DIR"
+            )
+        set_peft_model_state_dict(model, weights)
         return
     found = read_changed(target.folder, model, trainable.names)
-    weights = dict(model.named_parameters())
+    parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, tensor in found.items():
-            weights[name].copy_(tensor)
+            parameters[name].copy_(tensor)
 
 
 def _loaded(recipe: Recipe, checkpoint: Checkpoint, device: torch.device) -> tuple[PreTrainedModel, str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from lorakit import methods
+from lorakit.adapters import card
 from lorakit.adapters.bundle import Target, adapter_fingerprint, open_target, write_bundle
-from lorakit.adapters.manifest import Base, Manifest, library_versions
+from lorakit.adapters.manifest import Base, Manifest, library_versions, write_manifest
 from lorakit.checkpoints.finding import tokenizer_fingerprint
-from lorakit.checkpoints.folders import write_files
+from lorakit.checkpoints.folders import HASHES, whole_folder, write_files
 from lorakit.errors import TrainingError
 from lorakit.generation.decoding import decode
 from lorakit.generation.settings import DecodingSettings
@@ -49,32 +51,45 @@ class Finished:
     """How many of them ended at the end-of-sequence token."""
 
 
-def finish(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: State) -> Finished:
-    """Write the bundle of the best step into the run folder and check it.
+def finish(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: State, local: dict[str, str]) -> Finished:
+    """Write the bundle of the best step aside, check it as others will read it, and put it into the run folder.
+
+    Args:
+        loaded: The recipe as it ran.
+        rows: The rows of the run.
+        built: The model as it was made ready.
+        run: After `loop.fit`, with the weights of the best step.
+        state: What `loop.fit` returned.
+        local: Entries of local.json.
 
     Raises:
         TrainingError: The bundle read back does not give the same scores.
     """
     model = run.bare_model.eval()
-    manifest = _manifest(loaded, rows, built, state)
-    _write(loaded, rows, run.folder, model, manifest)
-    target = open_target(str(run.folder), base=_base_argument(rows, manifest))
+    manifest = _manifest(loaded, rows, built, run, state)
+    recipe = resolved_yaml(loaded, shared=True)
+    proof = run.folder / "checkpoints" / "bundle"
+    with whole_folder(proof, force=True) as aside:
+        write_bundle(aside, model, manifest, rows.checkpoint, recipe, local)
+    target = open_target(str(proof), base=_base_argument(rows, manifest))
     difference = _difference(model, target, built, run, rows.evaluation[:_PROBES])
     answers, stopped = _answers(target, rows, run, loaded.recipe.train.sample_answers)
     metrics = {**manifest.metrics, "answers": answers, "answers_that_stop": stopped, "reload_difference": difference}
-    _write(loaded, rows, run.folder, model, manifest.model_copy(update={"metrics": metrics}))
+    described = manifest.model_copy(update={"metrics": metrics})
+    write_files(run.folder, lambda aside: _move(proof, aside, described))
     return Finished(_weights_bytes(run.folder), _base_bytes(rows), difference, answers, stopped)
 
 
-def _write(loaded: LoadedRecipe, rows: Rows, folder: Path, model: nn.Module, manifest: Manifest) -> None:
-    from lorakit.workflows.training import stored_recipe
+def _move(proof: Path, folder: Path, manifest: Manifest) -> None:
+    """Move the very files that were checked; only what tells of the check is written anew."""
+    for file in proof.iterdir():
+        if file.name != HASHES:
+            os.replace(file, folder / file.name)
+    write_manifest(folder, manifest)
+    (folder / "README.md").write_text(card.text(manifest), encoding="utf-8")
 
-    recipe = resolved_yaml(loaded, shared=True)
-    local = {"recipe": stored_recipe(loaded)}
-    write_files(folder, lambda aside: write_bundle(aside, model, manifest, rows.checkpoint, recipe, local))
 
-
-def _manifest(loaded: LoadedRecipe, rows: Rows, built: Built, state: State) -> Manifest:
+def _manifest(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: State) -> Manifest:
     checkpoint, recipe = rows.checkpoint, loaded.recipe
     speed = [f"precision {built.precision} ({built.precision_note})"]
     speed.append("varlen" if built.packed else f"no varlen: {built.packing_note}")
@@ -105,6 +120,7 @@ def _manifest(loaded: LoadedRecipe, rows: Rows, built: Built, state: State) -> M
             "steps": state.step,
             "tokens": state.tokens,
             "seconds": round(state.seconds, 1),
+            "processes": run.accelerator.num_processes,
         },
         speed=tuple(speed),
         trained=built.trainable.names,
@@ -151,13 +167,14 @@ def _answers(target: Target, rows: Rows, run: Run, count: int) -> tuple[int, int
     """Write answers to distinct evaluation prompts; return how many, and how many ended by themselves."""
     if rows.format.name == "text" or count == 0:
         return 0, 0
-    prompts = _distinct_prompts(rows, count)
     longest = max(int((example.labels >= 0).sum()) for example in rows.evaluation)
-    limit = rows.checkpoint.max_positions
-    room = min((limit - len(ids) for ids in prompts), default=0) if limit is not None else 2 * longest + 16
-    if room < 1:
+    limit = rows.checkpoint.max_positions or math.inf
+    # One that leaves no room for an answer could not stop by itself.
+    prompts = [ids for ids in _distinct_prompts(rows, count) if len(ids) + longest <= limit]
+    if not prompts:
         return 0, 0
-    settings = DecodingSettings(max_new_tokens=max(1, min(2 * longest + 16, room)))
+    room = min(limit - len(ids) for ids in prompts)
+    settings = DecodingSettings(max_new_tokens=int(min(2 * longest + 16, room)))
     device = str(run.accelerator.device)
     model: Any = target.load("float32", "sdpa", device, merge=True)
     written = [
@@ -176,7 +193,7 @@ def _distinct_prompts(rows: Rows, count: int) -> list[list[int]]:
         # The conversation up to its last assistant turn, which the model is to write itself.
         return [encoder.chat_prompt(messages[:-1]) for messages in conversations if messages[-1]["role"] == "assistant"]
     texts = list(dict.fromkeys(row.fields["prompt"] for row in rows.evaluation_rows))
-    return [ids for ids in encoder.prompts(texts[:count]) if len(ids) < rows.max_length]
+    return encoder.prompts(texts[:count])
 
 
 def _weights_bytes(folder: Path) -> int:

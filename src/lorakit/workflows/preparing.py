@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lorakit import objectives
 from lorakit.adapters.bundle import Target, open_target
@@ -15,15 +15,17 @@ from lorakit.checkpoints.finding import Checkpoint
 from lorakit.data import encoding, formats, sources, splitting
 from lorakit.data import report as reports
 from lorakit.data.batching import FixedPlan, Plan, StreamPlan
-from lorakit.data.settings import SourceSettings
 from lorakit.errors import DataError, LorakitError
 from lorakit.objectives.settings import CausalLMSettings
 from lorakit.recipe import Recipe
 from lorakit.types import DataReport, Example, Format, Objective, PromptStyle, Row
+from lorakit.workflows.streaming import Stream
 
 if TYPE_CHECKING:
     from lorakit.data.encoding import TextEncoder
 
+_SAMPLE = 100
+"""Rows of a stream that are looked at before training."""
 _LONGEST = 2048
 """Longest example where neither the recipe nor the checkpoint bounds it, in tokens."""
 
@@ -42,10 +44,14 @@ class Rows:
     evaluation: list[Example]
     evaluation_rows: list[Row]
     report: DataReport
-    fingerprint: str
-    """``sha256:…`` of the training rows."""
+    fingerprint: str | None
+    """``sha256:…`` of the training rows; None for a stream."""
     max_length: int
-    notes: list[str] = field(default_factory=list)
+    stream: Stream | None = None
+
+    def streamed(self) -> list[str]:
+        """Return what is to be said about rows that were read while training."""
+        return self.stream.told() if self.stream is not None else []
 
     @property
     def style(self) -> PromptStyle:
@@ -64,8 +70,8 @@ def prepare_rows(recipe: Recipe) -> Rows:
     checkpoint, data, seed = target.base, recipe.data, recipe.train.seed
     notes = [*target.notes]
     if data.stream:
-        first = list(islice(sources.stream(data.train, data, seed=seed, notes=notes), 100))
-        train_rows: list[Row] = first
+        train_rows: list[Row] = list(islice(sources.stream(data.train, data, seed=seed), _SAMPLE))
+        notes.append(f"rows are read while training; what is counted here are the first {len(train_rows):,}")
     else:
         reading = sources.read(data.train, data, seed=seed)
         train_rows = reading.rows
@@ -94,18 +100,20 @@ def prepare_rows(recipe: Recipe) -> Rows:
         raise DataError(f"no {side} row is left after reading and checking; see the notes with --dry-run.")
     report = reports.examine(training, train_rows, evaluation_rows, format)
     report.notes = [*notes, *objective.notes, *report.notes]
+    stream = Stream(recipe, objective, format) if data.stream else None
     return Rows(
-        target,
-        checkpoint,
-        format,
-        encoder,
-        objective,
-        _plan(recipe, objective, training, format),
-        evaluation,
-        evaluation_rows,
-        report,
-        fingerprint(train_rows),
-        max_length,
+        target=target,
+        checkpoint=checkpoint,
+        format=format,
+        encoder=encoder,
+        objective=objective,
+        plan=_plan(recipe, training, stream),
+        evaluation=evaluation,
+        evaluation_rows=evaluation_rows,
+        report=report,
+        fingerprint=fingerprint(train_rows) if stream is None else None,
+        max_length=max_length,
+        stream=stream,
     )
 
 
@@ -126,13 +134,18 @@ def _split(recipe: Recipe, rows: list[Row], format: Format) -> tuple[list[Row], 
     if isinstance(share, float):
         train_rows, evaluation_rows = splitting.split(rows, format, share, seed)
     else:
-        _refuse_same_file(data.train, share)
         reading = sources.read(share, data, seed=seed)
-        evaluation_rows, canonical_notes = formats.canonical(
-            reading.rows, formats.recognise(reading.rows, data.columns), data.broken
-        )
+        evaluation_format = formats.recognise(reading.rows, data.columns)
+        if evaluation_format.name != format.name:
+            raise DataError(
+                f"data.eval holds {evaluation_format.name!r} rows and data.train {format.name!r} rows; a loss of one "
+                f"says nothing about the other. Give rows of the same columns."
+            )
+        evaluation_rows, canonical_notes = formats.canonical(reading.rows, evaluation_format, data.broken)
         train_rows, notes = rows, [*reading.notes, *canonical_notes]
     if data.rows is not None:
+        if data.stream:
+            raise DataError("data.rows takes a sample of all rows, which a stream does not know; use train.max_steps.")
         train_rows, sample_notes = _sampled(train_rows, data.rows, seed, "training")
         notes += sample_notes
     if data.eval_rows is not None:
@@ -145,16 +158,6 @@ def _sampled(rows: list[Row], count: int, seed: int, kind: str) -> tuple[list[Ro
     if count >= len(rows):
         return rows, [f"{count:,} {kind} rows asked for, {len(rows):,} there: all are used"]
     return splitting.sample(rows, count, seed), [f"{count:,} of {len(rows):,} {kind} rows, a seeded sample"]
-
-
-def _refuse_same_file(train: Any, evaluation: str | SourceSettings) -> None:
-    path = evaluation if isinstance(evaluation, str) else evaluation.path
-    for one in train if isinstance(train, list) else [train]:
-        if (one if isinstance(one, str) else one.path) == path and path != "-":
-            raise DataError(
-                f"data.train and data.eval are the same file, {path}: the score would be that of remembering. "
-                f"Leave data.eval out, or give a share such as 0.1."
-            )
 
 
 def _max_length(recipe: Recipe, checkpoint: Checkpoint) -> int:
@@ -172,35 +175,20 @@ def _style(target: Target, format: Format, settings: CausalLMSettings) -> Prompt
     style = encoding.style_for(format.name, target.tokenizer, settings.separator)
     earlier = target.manifest.style if target.manifest is not None else None
     if target.form in ("lora", "changed") and earlier is not None and earlier != style:
+        before, now = asdict(earlier), asdict(style)
+        differing = [f"{key}: {before[key]!r} then, {now[key]!r} now" for key in now if before[key] != now[key]]
         raise LorakitError(
-            f"{target.folder} was trained on {earlier.format!r} rows framed with separator {earlier.separator!r}; "
-            f"these are {style.format!r} with {style.separator!r}. Merge first: lorakit merge {target.folder} -o DIR"
+            f"{target.folder} was trained on rows that were framed in another way ({'; '.join(differing)}). Give rows "
+            f"of that kind, or merge it first and train on the merged model: lorakit merge {target.folder} -o DIR"
         )
     return style
 
 
-def _plan(recipe: Recipe, objective: Any, training: Sequence[Example], format: Format) -> Plan:
-    train, data = recipe.train, recipe.data
+def _plan(recipe: Recipe, training: Sequence[Example], stream: Stream | None) -> Plan:
+    train = recipe.train
     tokens = None if train.rows_per_step is not None else (train.tokens_per_step or 8192)
-    if not data.stream:
+    if stream is None:
         return FixedPlan(training, train.seed, train.epochs, tokens, train.rows_per_step, train.max_steps)
     if train.max_steps is None:
         raise DataError("data.stream needs train.max_steps: the number of rows is not known before they are read.")
-    return StreamPlan(
-        _reader(recipe, objective, format), train.seed, train.max_steps, data.stream_buffer, tokens, train.rows_per_step
-    )
-
-
-def _reader(recipe: Recipe, objective: Any, format: Format) -> Callable[[], Iterator[Example]]:
-    """Return a function that reads, checks and encodes training rows, a few hundred at a time."""
-    data = recipe.data
-
-    def read() -> Iterator[Example]:
-        rows = sources.stream(data.train, data, seed=recipe.train.seed)
-        first = 0
-        while part := list(islice(rows, 256)):
-            canonical, _ = formats.canonical(part, format, data.broken)
-            yield from objective.encode(canonical, first)
-            first += len(part)
-
-    return read
+    return StreamPlan(stream.read, train.seed, train.max_steps, recipe.data.stream_buffer, tokens, train.rows_per_step)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
+import shlex
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorakit.errors import LorakitError
-from lorakit.recipe import LoadedRecipe, check, load, resolved_yaml
-from lorakit.training.events import Reporter
+from lorakit.recipe import LoadedRecipe, load
+from lorakit.training.events import NoteEvent, Reporter
 from lorakit.training.overfit import Verdict, judge
 
 if TYPE_CHECKING:
     from lorakit.training.run import Run
+    from lorakit.training.signals import Signals
     from lorakit.training.state import State
     from lorakit.workflows.building import Built
     from lorakit.workflows.finishing import Finished
@@ -29,12 +29,17 @@ if TYPE_CHECKING:
 class Prepared:
     """All that is known before the first step."""
 
+    given: LoadedRecipe
+    """As it was asked for; kept for `--resume`."""
     loaded: LoadedRecipe
+    """As it runs: with the method of the adapter it goes on from, if any."""
     rows: Rows
     built: Built
     total_steps: int
     device: str
     processes: int
+    speaks: bool
+    """Whether this is the first process, the one that prints."""
     output: Path
 
 
@@ -81,120 +86,121 @@ def train(
     Raises:
         LorakitError: Anything the user can put right; `Interrupted` after a signal, with all progress saved.
     """
+    from lorakit.training.signals import Signals
     from lorakit.workflows import run_folders
-
-    destination = Path(output) if output is not None else None
-    loaded = _recipe(recipe, destination, resume)
-    destination = destination or Path("runs") / Path(loaded.source).stem.replace(" ", "-")
-    if dry_run:
-        return _prepare(loaded, destination, destination)[0]
     from lorakit.workflows.launching import accelerator_for, from_first
 
-    accelerator = accelerator_for(loaded.recipe, destination)
-    folder = run_folders.take(destination, resume, force) if accelerator.is_main_process else None
-    folder = from_first(accelerator, folder)
-    hold = run_folders.locked(folder.work, not resume) if accelerator.is_main_process else nullcontext()
-    with hold:
-        accelerator.wait_for_everyone()
-        prepared, accelerator = _prepare(loaded, destination, folder.work, accelerator)
-        if on_prepared is not None and accelerator.is_main_process:
-            on_prepared(prepared)
-        return _run(prepared, folder, accelerator, resume, reporters)
+    with Signals() as signals:
+        destination = Path(output) if output is not None else None
+        loaded, destination = _recipe(recipe, destination, resume)
+        accelerator = accelerator_for(loaded.recipe, destination)
+        if dry_run:
+            return _prepare(loaded, destination, accelerator)
+        folder = run_folders.take(destination, resume, force) if accelerator.is_main_process else None
+        folder = from_first(accelerator, folder)
+        if resume:
+            signals.consequence = f"what was saved before stays. {_go_on(destination)}"
+        hold = run_folders.locked(folder.work, not resume) if accelerator.is_main_process else nullcontext()
+        with hold:
+            accelerator.wait_for_everyone()
+            prepared = _prepare(loaded, destination, accelerator)
+            if on_prepared is not None and prepared.speaks:
+                on_prepared(prepared)
+            return _run(prepared, folder, accelerator, signals, resume, reporters)
 
 
-def _recipe(recipe: LoadedRecipe | str | Path | None, output: Path | None, resume: bool) -> LoadedRecipe:
-    """Return the recipe to run; a resumed run has its own, and another one must equal it."""
+def _go_on(output: Path) -> str:
+    return f"Go on with: lorakit train --resume -o {shlex.quote(str(output))}"
+
+
+def _recipe(recipe: LoadedRecipe | str | Path | None, output: Path | None, resume: bool) -> tuple[LoadedRecipe, Path]:
+    """Return the recipe to run and the folder of the run; a resumed run has its own, and another one must equal it."""
+    from lorakit.workflows import run_folders, stored_recipe
+
     given = recipe if isinstance(recipe, LoadedRecipe) or recipe is None else load(recipe)
-    if not resume:
-        if given is None:
-            raise LorakitError("nothing says what to train: give a recipe, or --model and --data.")
-        return given
+    if given is None and not resume:
+        raise LorakitError("nothing says what to train: give a recipe, or --model and --data.")
     if output is None and given is None:
         raise LorakitError("--resume needs to know which run: give its folder with -o.")
-    from lorakit.adapters.manifest import read_local
-    from lorakit.workflows.run_folders import take
-
-    destination = output or Path("runs") / Path(given.source if given else "").stem
-    work = take(destination, resume=True, force=False).work
-    stored = read_local(work).get("recipe")
-    if stored is None:
-        raise LorakitError(f"{work} does not hold the recipe it was started with; start it anew with --force.")
-    own = json.loads(stored)
-    if given is not None and given.recipe.model_dump(mode="json") != own["values"]:
-        differing = _differences(own["values"], given.recipe.model_dump(mode="json"))
-        raise LorakitError(
-            f"{destination} was started with another recipe ({'; '.join(differing[:5])}). Resume it as it is: "
-            f"lorakit train --resume -o {destination}"
-        )
-    return LoadedRecipe(check(own["values"], "local.json"), own["origins"], own["source"])
+    if output is None:
+        output = Path("runs") / Path(given.source if given else "").stem.replace(" ", "-")
+    if output.name in ("", ".."):
+        output = output.resolve()
+    if not resume:
+        assert given is not None
+        return given, output
+    work = run_folders.take(output, resume=True, force=False).work
+    return stored_recipe.recall(work, output, given), output
 
 
-def _differences(before: dict[str, Any], now: dict[str, Any], path: str = "") -> list[str]:
-    found = []
-    for key in sorted(before.keys() | now.keys()):
-        one, other = before.get(key), now.get(key)
-        if isinstance(one, dict) and isinstance(other, dict):
-            found += _differences(one, other, f"{path}{key}.")
-        elif one != other:
-            found.append(f"{path}{key}: {one!r} then, {other!r} now")
-    return found
-
-
-def _prepare(loaded: LoadedRecipe, output: Path, work: Path, accelerator: Any = None) -> tuple[Prepared, Any]:
+def _prepare(given: LoadedRecipe, output: Path, accelerator: Any) -> Prepared:
     """Do everything up to the first step."""
     from lorakit.adapters.bundle import open_target
     from lorakit.workflows.building import build, follow_parent
-    from lorakit.workflows.launching import accelerator_for
     from lorakit.workflows.preparing import prepare_rows
 
-    accelerator = accelerator or accelerator_for(loaded.recipe, work)
-    loaded = follow_parent(loaded, open_target(loaded.recipe.model.name, loaded.recipe.model.revision))
+    loaded = follow_parent(given, open_target(given.recipe.model.name, given.recipe.model.revision))
     rows = prepare_rows(loaded.recipe)
     built = build(loaded.recipe, rows, accelerator.device, accelerator.num_processes)
-    prepared = Prepared(
-        loaded, rows, built, rows.plan.total(), str(accelerator.device), accelerator.num_processes, output
+    return Prepared(
+        given=given,
+        loaded=loaded,
+        rows=rows,
+        built=built,
+        total_steps=rows.plan.total(),
+        device=str(accelerator.device),
+        processes=accelerator.num_processes,
+        speaks=accelerator.is_main_process,
+        output=output,
     )
-    return prepared, accelerator
 
 
 def _run(
-    prepared: Prepared, folder: RunFolder, accelerator: Any, resume: bool, reporters: Iterable[Reporter]
+    prepared: Prepared,
+    folder: RunFolder,
+    accelerator: Any,
+    signals: Signals,
+    resume: bool,
+    reporters: Iterable[Reporter],
 ) -> TrainResult:
     from lorakit.training import loop
+    from lorakit.workflows import stored_recipe
     from lorakit.workflows.finishing import finish
+    from lorakit.workflows.launching import from_first
 
-    run, state, notes = _assemble(prepared, folder, accelerator, resume, reporters)
+    run, state, notes = _assemble(prepared, folder, accelerator, signals, resume, reporters)
     try:
         for note in notes:
-            run.reporters.report(note)
+            run.reporters.report(NoteEvent(note))
         state = loop.fit(run, state)
     finally:
+        for note in prepared.rows.streamed():
+            run.reporters.report(NoteEvent(note))
         run.reporters.close()
+    signals.consequence = f"all steps are saved, the result is not written yet. {_go_on(folder.final)}"
     finished = None
-    if accelerator.is_main_process:
-        finished = finish(prepared.loaded, prepared.rows, prepared.built, run, state)
-        shutil.rmtree(folder.work / "checkpoints", ignore_errors=True)
+    if prepared.speaks:
+        local = stored_recipe.as_local(prepared.given)
+        finished = finish(prepared.loaded, prepared.rows, prepared.built, run, state, local)
         folder.finish()
-    finished = _shared(accelerator, finished)
+    finished = from_first(accelerator, finished)
     return TrainResult(folder.final, prepared, state, judge(state), finished)
 
 
-def _shared(accelerator: Any, finished: Finished | None) -> Finished:
-    from lorakit.workflows.launching import from_first
-
-    result: Finished = from_first(accelerator, finished)
-    return result
-
-
 def _assemble(
-    prepared: Prepared, folder: RunFolder, accelerator: Any, resume: bool, reporters: Iterable[Reporter]
-) -> tuple[Run, State, list[Any]]:
-    """Put the loop's parts together, fresh or from the newest saved state."""
+    prepared: Prepared,
+    folder: RunFolder,
+    accelerator: Any,
+    signals: Signals,
+    resume: bool,
+    reporters: Iterable[Reporter],
+) -> tuple[Run, State, list[str]]:
+    """Put the loop's parts together, fresh or from the newest saved state; also return what is to be said about it."""
     from lorakit.training import optim
     from lorakit.training import state as states
-    from lorakit.training.events import NoteEvent
     from lorakit.training.reporters import MetricsFile, Reporters, Trackers
     from lorakit.training.run import Run
+    from lorakit.workflows import stored_recipe
 
     recipe, rows, built = prepared.loaded.recipe, prepared.rows, prepared.built
     optimizer = optim.build(built.model, recipe.optim, recipe.learning_rate)
@@ -202,19 +208,20 @@ def _assemble(
     if resume:
         newest, damaged = states.newest(folder.work)
         state = states.load(newest, built.model, optimizer, accelerator.process_index, accelerator.device)
-        notes = [NoteEvent(f"going on after step {state.step:,}"), *(NoteEvent(text) for text in damaged)]
-    elif accelerator.is_main_process:
-        _write_start(prepared, folder.work)
+        notes = [f"going on after step {state.step:,}", *damaged]
+    elif prepared.speaks:
+        stored_recipe.write(prepared.given, folder.work)
     resumed_random = states.random_state()
     model, optimizer = accelerator.prepare(built.model, optimizer)
     states.set_random_state(resumed_random)
     listeners: list[Reporter] = []
-    if accelerator.is_main_process:
-        listeners = [*reporters, MetricsFile(folder.work / "metrics.jsonl", state.step)]
+    if prepared.speaks:
+        listeners = [*reporters, MetricsFile(folder.work / "metrics.jsonl", state.step if resume else None)]
     if recipe.train.trackers:
         listeners.append(Trackers(accelerator, "lorakit", recipe.model_dump(mode="json")))
     run = Run(
         folder=folder.work,
+        output=folder.final,
         model=model,
         objective=rows.objective,
         plan=rows.plan,
@@ -228,19 +235,6 @@ def _assemble(
         budget=built.budget,
         precision=built.precision,
         reporters=Reporters(listeners),
+        signals=signals,
     )
     return run, state, notes
-
-
-def _write_start(prepared: Prepared, work: Path) -> None:
-    """Write what `--resume` needs: the recipe, with paths in local.json alone."""
-    from lorakit.adapters.manifest import write_local
-
-    (work / "recipe.yaml").write_text(resolved_yaml(prepared.loaded, shared=True), encoding="utf-8")
-    write_local(work, {"recipe": stored_recipe(prepared.loaded)})
-
-
-def stored_recipe(loaded: LoadedRecipe) -> str:
-    """Return the recipe with its paths and origins as JSON, for local.json."""
-    values = loaded.recipe.model_dump(mode="json")
-    return json.dumps({"values": values, "origins": dict(loaded.origins), "source": loaded.source})
