@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from conftest import tiny_llama
-from lorakit.checkpoints import folders, weights
+from lorakit.checkpoints import folders, streams, weights
 from lorakit.checkpoints.folders import check_hashes, whole_folder, write_files
 from lorakit.errors import CheckpointError
 
@@ -33,9 +33,9 @@ TENSORS = {
 
 def written(file: Path, tensors=TENSORS) -> Path:
     infos = {
-        name: weights.TensorInfo(weights.dtype_name(tensor), tuple(tensor.shape)) for name, tensor in tensors.items()
+        name: streams.TensorInfo(streams.dtype_name(tensor), tuple(tensor.shape)) for name, tensor in tensors.items()
     }
-    weights.write_stream(file, infos, tensors.__getitem__, {"note": "x"})
+    streams.write_stream(file, infos, tensors.__getitem__, {"note": "x"})
     return file
 
 

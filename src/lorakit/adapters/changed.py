@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorakit.adapters import ties
-from lorakit.checkpoints import weights
+from lorakit.checkpoints import streams, weights
 from lorakit.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ WEIGHTS = "trained.safetensors"
 def write(folder: Path, model: nn.Module) -> None:
     """Write every tensor that learns, in float32."""
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    infos = {name: weights.TensorInfo("F32", tuple(weight.shape)) for name, weight in trained.items()}
-    weights.write_stream(folder / WEIGHTS, infos, lambda name: trained[name].detach().float())
+    infos = {name: streams.TensorInfo("F32", tuple(weight.shape)) for name, weight in trained.items()}
+    streams.write_stream(folder / WEIGHTS, infos, lambda name: trained[name].detach().float())
 
 
 def read(folder: Path, skeleton: PreTrainedModel, trained: tuple[str, ...]) -> dict[str, Tensor]:
@@ -49,7 +49,7 @@ def read(folder: Path, skeleton: PreTrainedModel, trained: tuple[str, ...]) -> d
             raise CheckpointError(
                 f"{file} does not fit its base: {name!r} is {tuple(tensor.shape)}, the base has {tuple(shapes[name])}."
             )
-        if not tensor.isfinite().all():
+        if not weights.is_finite(tensor):
             raise CheckpointError(f"{file} is damaged: {name!r} holds numbers that are not finite.")
     return found
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from lorakit.adapters import ties
-from lorakit.checkpoints import weights
+from lorakit.checkpoints import streams, weights
 from lorakit.checkpoints.finding import quiet
 from lorakit.checkpoints.inspection import read_json
 from lorakit.errors import CheckpointError
@@ -146,7 +146,7 @@ def read_lora_weights(folder: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{folder} holds no {WEIGHTS}.{other}")
     found = dict(weights.tensors(file))
     for name, tensor in found.items():
-        if not (tensor.is_floating_point() and bool(tensor.isfinite().all())):
+        if not (tensor.is_floating_point() and weights.is_finite(tensor)):
             raise CheckpointError(f"{file} is damaged: {name!r} holds something other than finite numbers.")
         if "lora_embedding_" in name:
             raise CheckpointError(f"{file} adapts embeddings ({name!r}), which lorakit does not compute.")
@@ -197,8 +197,8 @@ def write(folder: Path, model: PeftModel, base: str, revision: str | None) -> No
     from peft import get_peft_model_state_dict
 
     pairs = get_peft_model_state_dict(model, save_embedding_layers=False)
-    infos = {name: weights.TensorInfo("F32", tuple(tensor.shape)) for name, tensor in pairs.items()}
-    weights.write_stream(folder / WEIGHTS, infos, lambda name: pairs[name].float())
+    infos = {name: streams.TensorInfo("F32", tuple(tensor.shape)) for name, tensor in pairs.items()}
+    streams.write_stream(folder / WEIGHTS, infos, lambda name: pairs[name].float())
     config: dict[str, Any] = model.peft_config["default"].to_dict()
     config |= {"base_model_name_or_path": base, "revision": revision, "inference_mode": True, "auto_mapping": None}
     plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}

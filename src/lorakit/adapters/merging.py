@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from lorakit.adapters import changed, lora_file, ties, whole
 from lorakit.adapters.bundle import Target
 from lorakit.adapters.lora_file import LoraFile
-from lorakit.checkpoints import inspection, weights
-from lorakit.checkpoints.weights import Place, TensorInfo
+from lorakit.checkpoints import inspection, streams, weights
+from lorakit.checkpoints.streams import TensorInfo
+from lorakit.checkpoints.weights import Place
 from lorakit.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def fold(target: Target, folder: Path, dtype: str | None = None) -> None:
         shards.setdefault(_shard_name(place.file), {})[name] = place
     for shard, members in shards.items():
         infos = {name: _info(place.info, dtype) for name, place in members.items()}
-        weights.write_stream(folder / shard, infos, partial(_folded, members, edits, infos))
+        streams.write_stream(folder / shard, infos, partial(_folded, members, edits, infos))
     if weights.SINGLE not in shards:
         _write_index(folder, shards)
     tied = ties.is_tied(skeleton) and ties.head_name(skeleton) not in places
@@ -164,7 +165,7 @@ def _shard_name(file: Path) -> str:
 
 
 def _info(stored: TensorInfo, dtype: str | None) -> TensorInfo:
-    return replace(stored, dtype=weights.dtype_name(dtype)) if dtype is not None and stored.floating else stored
+    return replace(stored, dtype=streams.dtype_name(dtype)) if dtype is not None and stored.floating else stored
 
 
 def _folded(
@@ -178,7 +179,7 @@ def _folded(
     if name in edits:
         tensor = edits[name](tensor.float())
     rounded = tensor.to(getattr(torch, info.torch_dtype))
-    if not rounded.isfinite().all():
+    if not weights.is_finite(rounded):
         raise CheckpointError(
             f"{name!r} is not finite in {info.torch_dtype} after the merge: the training diverged, or its numbers are "
             f"too large for that dtype. Try --dtype float32."
@@ -188,6 +189,6 @@ def _folded(
 
 def _write_index(folder: Path, shards: Mapping[str, Mapping[str, Place]]) -> None:
     places = {name: shard for shard, members in shards.items() for name in sorted(members)}
-    total = sum(info.bytes for shard in shards for info in weights.read_header(folder / shard).values())
+    total = sum(info.bytes for shard in shards for info in streams.read_header(folder / shard).values())
     text = json.dumps({"metadata": {"total_size": total}, "weight_map": places}, indent=1)
     (folder / weights.INDEX).write_text(text + "\n", encoding="utf-8")

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorakit.checkpoints import weights
+from lorakit.checkpoints import streams, weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,12 +35,12 @@ def write(folder: Path, model: nn.Module, base: Checkpoint) -> None:
     tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - parameters.keys()
     stored = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
     infos = {
-        name: weights.TensorInfo(
-            "F32" if tensor.is_floating_point() else weights.dtype_name(tensor), tuple(tensor.shape)
+        name: streams.TensorInfo(
+            "F32" if tensor.is_floating_point() else streams.dtype_name(tensor), tuple(tensor.shape)
         )
         for name, tensor in stored.items()
     }
-    weights.write_stream(
+    streams.write_stream(
         folder / weights.SINGLE,
         infos,
         lambda name: stored[name].float() if stored[name].is_floating_point() else stored[name],

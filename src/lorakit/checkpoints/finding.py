@@ -213,7 +213,7 @@ def _load(folder: Path, config: PretrainedConfig, dtype: str, attention: str) ->
     except (ValueError, OSError, RuntimeError, TypeError, KeyError, AttributeError) as problem:
         raise CheckpointError(f"{folder} cannot be loaded: {problem}") from problem
     _account_for(folder, model, info)
-    damaged = [name for name, tensor in model.named_parameters() if not torch.isfinite(tensor).all()]
+    damaged = [name for name, tensor in model.named_parameters() if not weights.is_finite(tensor)]
     if damaged:
         raise CheckpointError(f"{folder} is damaged: {_listed(damaged)} holds numbers that are not finite.")
     return model.eval()
