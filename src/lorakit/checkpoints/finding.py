@@ -203,7 +203,7 @@ def _load(folder: Path, config: PretrainedConfig, dtype: str, attention: str) ->
                 str(folder),
                 config=config,
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-                attn_implementation=attention,
+                attn_implementation=_offered(config, attention),
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
@@ -217,6 +217,14 @@ def _load(folder: Path, config: PretrainedConfig, dtype: str, attention: str) ->
     if damaged:
         raise CheckpointError(f"{folder} is damaged: {_listed(damaged)} holds numbers that are not finite.")
     return model.eval()
+
+
+def _offered(config: PretrainedConfig, attention: str) -> str:
+    """Return `attention`, or the plain one for types without `sdpa` (bloom, gpt_neo, gemma2)."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    known = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    return "eager" if attention == "sdpa" and known is not None and not known._supports_sdpa else attention
 
 
 def _account_for(folder: Path, model: PreTrainedModel, info: dict[str, Any]) -> None:
