@@ -25,6 +25,9 @@ PLAIN_CHAT_TEMPLATE = (
 ``User: …``, ``Assistant:`` on a line of its own, the answer and the end-of-sequence token, turn by turn.
 """
 
+_MARK = ("\ufdd0", "\ufdd1")
+"""Noncharacters of Unicode that enclose the number of a control token typed by people, while a template is at work."""
+
 
 class TextEncoder:
     """Turns text into token ids in the way one `PromptStyle` asks for.
@@ -51,8 +54,12 @@ class TextEncoder:
         start_id = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
         self.start_ids: list[int] = self.prefix_ids or [start_id]
         """What stands before a document, and what generation from nothing starts with."""
-        controls = {*tokenizer.all_special_tokens, *(str(token) for token in tokenizer.added_tokens_decoder.values())}
-        self._control = "|".join(re.escape(token) for token in sorted(controls, key=len, reverse=True))
+        special = {number: str(token) for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+        special |= dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+        self._special_ids = special.keys()
+        # A typed mark is marked like a typed control token, so that each mark in a rendered text is ours.
+        self._marked = [*sorted(special.values(), key=len, reverse=True), _MARK[0]]
+        self._control = "|".join(map(re.escape, self._marked[:-1]))
 
     def literal(self, texts: Sequence[str]) -> list[list[int]]:
         """Encode people's text: no token is added, and spelled-out control tokens stay ordinary characters."""
@@ -102,8 +109,8 @@ class TextEncoder:
                     "told which tokens are the assistant's. Use a template that only appends."
                 )
             answer = self._without_gap(closed[len(opened) :])
-            pieces.append((self._templated(opened[len(done) :], messages, first=not done), False))
-            pieces.append((self._terminated(self._templated(answer, messages)), True))
+            pieces.append((self._templated(opened[len(done) :], first=not done), False))
+            pieces.append((self._terminated(self._templated(answer)), True))
             done = opened + answer
         return pieces
 
@@ -112,7 +119,7 @@ class TextEncoder:
         ids = [piece_id for piece, _ in self.chat(messages) for piece_id in piece]
         done = self._render_done(messages)
         opened = self._render(messages, open_answer=True)
-        return ids + self._templated(opened[len(done) :], messages, first=not done)
+        return ids + self._templated(opened[len(done) :], first=not done)
 
     def _render_done(self, messages: Sequence[Mapping[str, str]]) -> str:
         """Return the text that `chat` has encoded: all up to the end of the last assistant turn."""
@@ -130,12 +137,13 @@ class TextEncoder:
 
     def _terminated(self, ids: list[int]) -> list[int]:
         """Add EOS where the template ends an assistant turn without a control token."""
-        return ids if ids and ids[-1] in self.tokenizer.added_tokens_decoder else [*ids, self.eos_id]
+        return ids if ids and ids[-1] in self._special_ids else [*ids, self.eos_id]
 
     def _render(self, messages: Sequence[Mapping[str, str]], *, open_answer: bool) -> str:
+        """Return what the template makes of a conversation, with marks where people typed a control token."""
         try:
             return self.tokenizer.apply_chat_template(
-                list(messages),
+                [{**message, "content": self._mark(message["content"])} for message in messages],
                 chat_template=self.style.chat_template,
                 tokenize=False,
                 add_generation_prompt=open_answer,
@@ -143,23 +151,29 @@ class TextEncoder:
         except Exception as error:  # Jinja's own errors, and whatever a template raises on purpose
             raise DataError(f"the chat template refuses the conversation: {error}") from error
 
-    def _templated(self, text: str, messages: Sequence[Mapping[str, str]], first: bool = False) -> list[int]:
-        """Encode text that a template wrote: its control tokens are meant, those inside a message are not."""
-        typed = [message["content"] for message in messages if self._names_control_token(message["content"])]
-        if not typed:
-            ids = self._with_control_tokens(text)
-        else:
-            ids = []
-            for part in re.split(f"({'|'.join(map(re.escape, sorted(typed, key=len, reverse=True)))})", text):
-                ids += self.literal([part])[0] if part in typed else self._with_control_tokens(part)
+    def _mark(self, text: str) -> str:
+        typed = "|".join(map(re.escape, self._marked))
+        return re.sub(typed, lambda found: f"{_MARK[0]}{self._marked.index(found[0])}{_MARK[1]}", text)
+
+    def _unmark(self, text: str) -> str:
+        return re.sub(f"{_MARK[0]}([0-9]+){_MARK[1]}", lambda found: self._marked[int(found[1])], text)
+
+    def _templated(self, text: str, first: bool = False) -> list[int]:
+        """Encode text that a template wrote: its control tokens are meant, those that people typed are characters."""
+        ids: list[int] = []
+        meant = ""
+        for part in re.split(f"({self._control})", text):
+            if _MARK[0] in part:
+                ids += [*self._with_control_tokens(meant), *self.literal([self._unmark(part)])[0]]
+                meant = ""
+            else:
+                meant += part
+        ids += self._with_control_tokens(meant)
         # A template that writes BOS itself must not get a second one.
         return [*self.prefix_ids, *ids] if first and ids[: len(self.prefix_ids)] != self.prefix_ids else ids
 
     def _with_control_tokens(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-
-    def _names_control_token(self, text: str) -> bool:
-        return re.search(self._control, text) is not None
+        return self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids if text else []
 
 
 def style_for(format_name: str, tokenizer: Any, separator: str) -> PromptStyle:
