@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,7 @@ from lorakit.training.state import State
 class Verdict:
     """What the course of both losses says."""
 
-    kind: Literal["none", "overfitting", "still_falling", "not_learning"]
+    kind: Literal["none", "overfitting", "still_falling", "not_learning", "diverged"]
     sentence: str
     advice: str
     """What to change; empty where nothing needs to be."""
@@ -32,6 +33,13 @@ def judge(state: State) -> Verdict:
             "Try a higher optim.learning_rate, more epochs, or look at the rows with --dry-run.",
         )
     last = state.history[-1]
+    if not math.isfinite(last["evaluation"]):
+        return Verdict(
+            "diverged",
+            f"evaluation was best at step {state.best_step:,} ({best:.3f}) and is {last['evaluation']} at the end: "
+            f"training ran away. Step {state.best_step:,} is kept",
+            "A lower optim.learning_rate would help.",
+        )
     at_best = next((entry for entry in state.history if entry["step"] == state.best_step), last)
     risen = last["evaluation"] > best * 1.02
     if risen and last["train"] < at_best["train"]:
