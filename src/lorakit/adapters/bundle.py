@@ -235,7 +235,7 @@ def write_bundle(
         manifest: Its form says which files; ``merged`` is written by `merging.fold` alone.
         base: The checkpoint the model came from.
         recipe: Text of recipe.yaml, already free of paths.
-        local: ``base`` and ``data``: paths of this computer, kept out of every other file.
+        local: What holds paths of this computer (``recipe``), kept out of every other file.
         tokenizer: Only where it differs from the base's.
     """
     assert manifest.form != "merged"

@@ -61,7 +61,7 @@ def _show(report: MergeReport) -> None:
     table.add_column()
     rows = [
         ("merged model", f"{report.size / 1e6:,.1f} MB in {report.dtype}"),
-        ("compared with", f"base and adapter in float32, on {report.probes} texts"),
+        ("compared with", f"base and adapter in float32, on {report.probes} texts ({report.origin})"),
         ("largest difference", f"{report.largest_difference:.1e} of logits up to {report.largest_logit:.1f}"),
         ("mean KL", f"{report.mean_kl:.1e} nats"),
         ("same next token", f"{report.same_argmax:.1%}"),

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from lorakit.adapters import card
 from lorakit.adapters.bundle import Target, adapter_fingerprint, open_target
-from lorakit.adapters.manifest import Base, Manifest, library_versions, read_local, write_manifest
+from lorakit.adapters.manifest import Base, Manifest, library_versions, write_manifest
 from lorakit.adapters.merging import fold
 from lorakit.checkpoints import finding, weights
 from lorakit.checkpoints.finding import tokenizer_fingerprint
 from lorakit.checkpoints.folders import check_destination, whole_folder
 from lorakit.checkpoints.locating import Located
 from lorakit.errors import LorakitError
+from lorakit.types import Example
+from lorakit.workflows.probing import probes_for
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,17 +29,6 @@ if TYPE_CHECKING:
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
-PROBES = (
-    "The river was high that spring, and nobody crossed the bridge after dark.",
-    "Question: What do bees make? Answer: Honey, which they keep in combs of wax.",
-    "name: The Mill | food: Italian | area: riverside",
-    "Once there was a small house at the edge of the forest.",
-    "서울은 대한민국의 수도이며, 한강이 도시를 가로질러 흐른다.",
-    "질문: 오늘 날씨가 어때요? 답: 맑고 바람이 조금 불어요.",
-)
-"""What base with adapter and merged model are compared on, where no rows are given."""
-
-_ROWS = 16
 _NEW_TOKENS = 24
 _FLOAT32_BOUND = 1e-5
 _LOSS_BOUND = 0.005
@@ -54,6 +45,8 @@ class MergeReport:
     """Bytes of the weight files."""
     probes: int
     """Texts both were compared on."""
+    origin: str
+    """Where these texts come from."""
     largest_difference: float
     """Largest absolute difference between two logits."""
     largest_logit: float
@@ -98,13 +91,13 @@ def merge(
     opened = open_target(target, base=base)
     output = Path(output).expanduser()
     _check_output(opened, output, force)
-    texts = _texts(opened, data)
+    probes = probes_for(opened, data, room=_NEW_TOKENS)
     with whole_folder(output, force) as aside:
         fold(opened, aside, dtype)
-        before = _observe(cast("PreTrainedModel", opened.load("float32")), opened, texts)
+        before = _observe(cast("PreTrainedModel", opened.load("float32")), opened, probes.examples)
         whole = finding.open_folder(Located(aside, f"local:{output.name}"))
-        after = _observe(whole.load("float32"), opened, texts)
-        report = _compare(before, after, output, whole.stored_dtype, _size(aside), tuple(opened.notes))
+        after = _observe(whole.load("float32"), opened, probes.examples)
+        report = _compare(before, after, output, whole.stored_dtype, _size(aside), probes.origin, tuple(opened.notes))
         _refuse_another_model(report)
         _describe(aside, opened, report)
     return report
@@ -121,41 +114,19 @@ def _check_output(target: Target, output: Path, force: bool) -> None:
     check_destination(output, force)
 
 
-def _texts(target: Target, data: str | None) -> list[str]:
-    """Return the texts to compare on: of the rows given or known, else the shipped ones."""
-    known = read_local(target.folder).get("data")
-    if data is None and known is not None and Path(known).is_file():
-        data = known
-    if data is None:
-        return list(PROBES)
-    from lorakit.data.formats import canonical, recognise
-    from lorakit.data.settings import DataSettings
-    from lorakit.data.sources import read
-
-    rows = read(data, DataSettings(train=data)).rows
-    chosen, _ = canonical(rows[:_ROWS], recognise(rows, {}), "error")
-    separator = target.style.separator
-    return [
-        "\n".join(message["content"] for message in row.fields["messages"])
-        if "messages" in row.fields
-        else separator.join(str(value) for value in row.fields.values())
-        for row in chosen
-    ]
-
-
 @dataclass(frozen=True, slots=True)
 class _Observed:
     """What a model says on the probes."""
 
     logits: list[Tensor]
     """Of each probe, shape (T, V), float32."""
-    ids: list[Tensor]
-    """Of each probe, shape (T,)."""
+    loss: float
+    """Mean loss of the labels of all probes, in nats a token."""
     written: list[Generation]
     """Greedy continuation of each probe, with the two best candidates of each step."""
 
 
-def _observe(model: PreTrainedModel, target: Target, texts: Sequence[str]) -> _Observed:
+def _observe(model: PreTrainedModel, target: Target, examples: Sequence[Example]) -> _Observed:
     import torch
 
     from lorakit.generation.decoding import Watcher, decode
@@ -163,20 +134,23 @@ def _observe(model: PreTrainedModel, target: Target, texts: Sequence[str]) -> _O
 
     # PEFT's wrapper hides what kind of model it is; the layers inside keep their pairs.
     plain: Any = model.get_base_model() if target.form == "lora" and hasattr(model, "peft_config") else model
-    limit = target.base.max_positions or 1024
-    encoded = [ids[: limit - _NEW_TOKENS] for ids in target.tokenizer(list(texts)).input_ids]
-    probes = [torch.tensor(ids) for ids in encoded if len(ids) > 1]
-    if not probes:
-        raise LorakitError("no text to compare on has two tokens; give rows with --data.")
     with torch.inference_mode():
-        logits = [plain(input_ids=ids_T[None], use_cache=False).logits[0].float() for ids_T in probes]
+        ids = [torch.from_numpy(example.ids).long() for example in examples]
+        logits = [plain(input_ids=ids_T[None], use_cache=False).logits[0].float() for ids_T in ids]
     settings = DecodingSettings(max_new_tokens=_NEW_TOKENS)
-    prompts = [ids_T.tolist() for ids_T in probes]
-    return _Observed(logits, probes, decode(plain, prompts, settings, target.eos_ids, watcher=Watcher(top=2)))
+    prompts = [_prompt(example) for example in examples]
+    written = decode(plain, prompts, settings, target.eos_ids, watcher=Watcher(top=2))
+    return _Observed(logits, _loss(logits, examples), written)
+
+
+def _prompt(example: Example) -> list[int]:
+    """Return the ids before the first label: the prompt of an answer, the start of a document."""
+    learned = (example.labels >= 0).nonzero()[0]
+    return example.ids[: max(1, int(learned[0]))].tolist()
 
 
 def _compare(
-    before: _Observed, after: _Observed, folder: Path, dtype: str, size: int, notes: tuple[str, ...]
+    before: _Observed, after: _Observed, folder: Path, dtype: str, size: int, origin: str, notes: tuple[str, ...]
 ) -> MergeReport:
     import torch
 
@@ -190,14 +164,15 @@ def _compare(
         folder=folder,
         dtype=dtype,
         size=size,
-        probes=len(before.ids),
+        probes=len(before.logits),
+        origin=origin,
         largest_difference=float((one_NV - other_NV).abs().max()),
         largest_logit=largest_logit,
         mean_kl=max(0.0, float(kl_N.mean())),
         same_argmax=float((one_NV.argmax(-1) == other_NV.argmax(-1)).double().mean()),
         same_text=sum(same) / len(same),
-        loss_before=_loss(before),
-        loss_after=_loss(after),
+        loss_before=before.loss,
+        loss_after=after.loss,
         notes=notes,
     )
 
@@ -211,14 +186,16 @@ def _same_text(one: Generation, other: Generation, bound: float) -> bool:
     return len(one.ids) == len(other.ids)
 
 
-def _loss(observed: _Observed) -> float:
-    """Return the mean loss of the next tokens over all probes, in nats a token."""
+def _loss(logits: Sequence[Tensor], examples: Sequence[Example]) -> float:
+    """Return the mean loss of the labels of all examples, in nats a token."""
+    import torch
     from torch.nn.functional import cross_entropy
 
     total, count = 0.0, 0
-    for logits_TV, ids_T in zip(observed.logits, observed.ids, strict=True):
-        total += float(cross_entropy(logits_TV[:-1].double(), ids_T[1:], reduction="sum"))
-        count += len(ids_T) - 1
+    for logits_TV, example in zip(logits, examples, strict=True):
+        labels_T = torch.from_numpy(example.labels).long()[1:]
+        total += float(cross_entropy(logits_TV[:-1].double(), labels_T, ignore_index=-100, reduction="sum"))
+        count += int((labels_T >= 0).sum())
     return total / count
 
 

@@ -1,0 +1,102 @@
+"""What two models are compared on: rows the run was evaluated on where they are at hand, else a few sentences."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorakit import objectives
+from lorakit.adapters.bundle import Target
+from lorakit.adapters.manifest import read_local
+from lorakit.data import formats, sources, splitting
+from lorakit.data.encoding import TextEncoder, style_for
+from lorakit.data.settings import DataSettings, SourceSettings
+from lorakit.errors import DataError
+from lorakit.objectives.settings import CausalLMSettings
+from lorakit.recipe import Recipe, check
+from lorakit.types import Example, FormatName, Row
+
+SENTENCES = (
+    "The river was high that spring, and nobody crossed the bridge after dark.",
+    "Question: What do bees make? Answer: Honey, which they keep in combs of wax.",
+    "name: The Mill | food: Italian | area: riverside",
+    "Once there was a small house at the edge of the forest.",
+    "서울은 대한민국의 수도이며, 한강이 도시를 가로질러 흐른다.",
+    "질문: 오늘 날씨가 어때요? 답: 맑고 바람이 조금 불어요.",
+)
+"""Shipped for where no rows are known."""
+
+_ROWS = 16
+_LONGEST = 1024
+"""Longest probe in tokens where nothing bounds the positions."""
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Examples to compare two models on."""
+
+    examples: list[Example]
+    origin: str
+    """Where they come from, for the screen."""
+
+
+def probes_for(target: Target, data: str | None = None, room: int = 0) -> Probes:
+    """Return what to compare on: rows given, the run's own evaluation rows, or the shipped sentences.
+
+    Args:
+        target: The adapter or model; its framing of prompts is used.
+        data: A file of rows; None: what local.json knows of the run.
+        room: Positions to leave free for text that is written after a probe.
+
+    Raises:
+        DataError: The rows given cannot be read or hold no label.
+    """
+    recipe = _own_recipe(target)
+    if data is not None:
+        (rows, kind), origin = _read(DataSettings(train=data), None, 0), f"rows of {Path(data).name}"
+    elif recipe is not None:
+        share = 0.1 if recipe.data.eval is None else recipe.data.eval
+        (rows, kind), origin = _read(recipe.data, share, recipe.train.seed), "the run's evaluation rows"
+    else:
+        rows = [Row({"text": text}, "shipped", number) for number, text in enumerate(SENTENCES, start=1)]
+        kind, origin = "text", "shipped sentences"
+    settings = CausalLMSettings()
+    style = target.style if target.style.format == kind else style_for(kind, target.tokenizer, settings.separator)
+    limit = (target.base.max_positions or _LONGEST) - room
+    objective = objectives.load("causal_lm")(
+        settings=settings, encoder=TextEncoder(target.tokenizer, style), max_length=limit, too_long="drop"
+    )
+    found: list[Example] = objective.encode(rows)
+    examples = [example for example in found if (example.labels[1:] >= 0).any()][:_ROWS]
+    if not examples:
+        raise DataError(f"no row to compare on fits into {limit} tokens and holds a label; give others with --data.")
+    return Probes(examples, origin)
+
+
+def _own_recipe(target: Target) -> Recipe | None:
+    """Return the recipe a run was started with, where local.json has it and its rows are still there."""
+    stored = read_local(target.folder).get("recipe")
+    if stored is None:
+        return None
+    recipe = check(json.loads(stored)["values"], "local.json")
+    source = recipe.data.eval if isinstance(recipe.data.eval, str) else recipe.data.train
+    there = isinstance(source, str) and (source.startswith("recipe:") or Path(source).is_file())
+    return recipe if there else None
+
+
+def _read(data: DataSettings, held_out: float | str | SourceSettings | None, seed: int) -> tuple[list[Row], FormatName]:
+    """Return canonical rows and the name of their format.
+
+    Args:
+        data: Settings of the rows.
+        held_out: The rows wanted: a source of their own, a share of the training rows, or None for all of these.
+        seed: Seed of the split.
+    """
+    source = data.train if held_out is None or isinstance(held_out, float) else held_out
+    rows = sources.read(source, data, seed=seed).rows
+    format = formats.recognise(rows, data.columns)
+    canonical, _ = formats.canonical(rows, format, data.broken)
+    if isinstance(held_out, float):
+        canonical = splitting.split(canonical, format, held_out, seed)[1]
+    return canonical[: 4 * _ROWS], format.name
