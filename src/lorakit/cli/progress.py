@@ -9,7 +9,7 @@ from lorakit.cli.screen import ACCENT, console, say
 from lorakit.training.events import EvaluationEvent, Event, NoteEvent, Reporter, StepEvent
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.live import Live
 
 
 def reporter(verbosity: int) -> Reporter:
@@ -55,11 +55,10 @@ class Lines:
 
 
 class Bar:
-    """A progress bar with what matters beside it."""
+    """A progress bar with the losses beside it; pace and memory stand on a line below, so that 80 columns hold both."""
 
     def __init__(self) -> None:
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
+        self._live: Live | None = None
         self._evaluation = ""
 
     def report(self, event: Event) -> None:
@@ -68,44 +67,48 @@ class Bar:
             say(event.text)
         elif isinstance(event, EvaluationEvent):
             self._evaluation = _evaluation_words(event)
-            if self._progress is not None and self._task is not None:
+            if self._live is not None:
                 self._progress.update(self._task, evaluation=self._evaluation)
         else:
             self._move(event)
 
     def close(self) -> None:
         """Leave the bar where it stands."""
-        if self._progress is not None:
-            self._progress.stop()
+        if self._live is not None:
+            self._live.stop()
 
     def _move(self, event: StepEvent) -> None:
-        if self._progress is None:
+        if self._live is None:
             self._start(event.total)
-        assert self._progress is not None
-        assert self._task is not None
         self._progress.update(
             self._task,
             completed=event.step,
-            words=f"step {event.step:,}/{event.total:,}  loss {event.loss:.3f}  lr {event.learning_rate:.1e}",
+            words=f"step {event.step:,}/{event.total:,}  loss {event.loss:.3f}",
             evaluation=self._evaluation,
-            pace=f"{event.tokens_per_second:,.0f} tok/s  {_memory()}  {_clock(event.seconds_left)} left",
             epoch=event.epoch,
+        )
+        self._pace.plain = (
+            f"lr {event.learning_rate:.1e}  {event.tokens_per_second:,.0f} tok/s  {_memory()}  "
+            f"{_clock(event.seconds_left)} left"
         )
 
     def _start(self, total: int) -> None:
+        from rich.console import Group
+        from rich.live import Live
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+        from rich.text import Text
 
+        self._pace = Text(style="dim")
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=24, complete_style=ACCENT, finished_style=ACCENT),
             TaskProgressColumn(),
             TextColumn("{task.fields[words]}"),
             TextColumn("{task.fields[evaluation]}", style=ACCENT),
-            TextColumn("{task.fields[pace]}"),
-            console=console(),
         )
-        self._task = self._progress.add_task("", total=total, words="", evaluation=self._evaluation, pace="", epoch=1)
-        self._progress.start()
+        self._task = self._progress.add_task("", total=total, words="", evaluation=self._evaluation, epoch=1)
+        self._live = Live(Group(self._progress, self._pace), console=console())
+        self._live.start()
 
 
 def _step_line(event: StepEvent) -> str:
