@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lorakit.errors import DataError, Interrupted, TrainingError
 from lorakit.training import state as states
+from lorakit.training.checks import reached
 from lorakit.training.evaluation import evaluate
 from lorakit.training.events import EvaluationEvent, NoteEvent, StepEvent
 from lorakit.training.optim import learning_rate_at
@@ -167,6 +168,8 @@ def train_window(run: Run, examples: Sequence[Example], step: int) -> tuple[floa
         (mean,) = run.total([float(values.sum())])
         if not (math.isfinite(mean) and math.isfinite(norm)):
             raise TrainingError(_not_finite(step, mean, norm, batches, values, examples))
+        if step == 1:
+            run.reporters.report(NoteEvent(reached(run.bare_model, run.optimizer.param_groups)))
         run.optimizer.step()
     finally:
         run.optimizer.zero_grad(set_to_none=True)
