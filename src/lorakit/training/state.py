@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lorakit.checkpoints.folders import check_hashes, whole_folder
+from lorakit.checkpoints.streams import TensorInfo, dtype_name, write_stream
 from lorakit.errors import CheckpointError, TrainingError
 
 WEIGHTS, OPTIMIZER, RANDOM, PROGRESS = (
@@ -75,15 +77,15 @@ def save(
     """
     folder = folder_of(run_folder, state.step)
     with whole_folder(folder, force=True) as aside:
-        save_file(trained_tensors(model), aside / WEIGHTS)
+        _write(aside / WEIGHTS, {name: weight for name, weight in model.named_parameters() if weight.requires_grad})
         moments = {
-            f"{index}.{name}": value.detach().cpu().contiguous()
+            f"{index}.{name}": value
             for index, entries in optimizer.state_dict()["state"].items()
             for name, value in entries.items()
             if isinstance(value, Tensor)
         }
-        save_file(moments, aside / OPTIMIZER)
-        save_file({str(rank): value for rank, value in enumerate(random_states)}, aside / RANDOM)
+        _write(aside / OPTIMIZER, moments)
+        _write(aside / RANDOM, {str(rank): value for rank, value in enumerate(random_states)})
         (aside / PROGRESS).write_text(json.dumps(asdict(state), indent=1) + "\n", encoding="utf-8")
     for step, old in _folders(run_folder)[_KEPT:]:
         if step != state.best_step:
@@ -157,13 +159,6 @@ def restore_weights(folder: Path, model: nn.Module) -> None:
             weight.copy_(saved[name])
 
 
-def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return the weights that learn, by name, on the CPU."""
-    return {
-        name: weight.detach().cpu().contiguous() for name, weight in model.named_parameters() if weight.requires_grad
-    }
-
-
 def random_state() -> Tensor:
     """Return the state of torch's generators: the CPU's, then the accelerator's; uint8, shape (K,)."""
     parts = [torch.get_rng_state()]
@@ -178,6 +173,12 @@ def set_random_state(state: Tensor) -> None:
     torch.set_rng_state(state[:size].clone())
     if torch.cuda.is_available() and state.numel() > size:
         torch.cuda.set_rng_state(state[size:].clone())
+
+
+def _write(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    # safetensors' own writer reports a full disk as an error of its own kind, and needs all tensors on the CPU at once.
+    infos = {name: TensorInfo(dtype_name(tensor), tuple(tensor.shape)) for name, tensor in tensors.items()}
+    write_stream(file, infos, lambda name: tensors[name].detach())
 
 
 def _folders(run_folder: Path) -> list[tuple[int, Path]]:
