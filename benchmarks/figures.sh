@@ -18,7 +18,7 @@ e2e() {
   lorakit train --model tiny-gpt --data "$DATA/e2e_nlg/rebuilt_train/trainset_rebuilt.csv.gz" -o "$OUT/e2e" --force \
     --set data.columns.prompt=mr --set data.columns.completion=ref --set data.rows=5000 \
     --set data.eval="$DATA/e2e_nlg/official_csv/devset.csv" \
-    --method lora --set method.rank=8 --epochs 3 --lr 2e-3 --seed 0
+    --method lora --set method.rank=8 --epochs 3 --lr 2e-3 --seed 0 --set train.evaluate_every=60
   python -m benchmarks.e2e_prompts "$DATA/e2e_nlg/official_csv/devset.csv" --count 200 > "$OUT/e2e-prompts.jsonl"
   lorakit generate "$OUT/e2e" --input "$OUT/e2e-prompts.jsonl" --output "$OUT/e2e-answers.jsonl" --force
   python -m benchmarks.share_ended "$OUT/e2e" "$OUT/e2e-answers.jsonl"
