@@ -1,0 +1,103 @@
+"""Two processes on CPUs take the steps of one: the same loss curve and the same weights."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from conftest import PAIRS
+from runs import metrics, train, weights
+
+SETTINGS = {
+    "data__eval_rows": 1,
+    "train__epochs": 2,
+    "train__rows_per_step": 7,
+    "train__evaluate_every": 2,
+    "optim__learning_rate": 3e-3,
+}
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])
+
+
+def launch(kind, *arguments):
+    port = free_port()
+    starters = {
+        "accelerate": [
+            "accelerate.commands.launch",
+            "--multi_gpu",
+            "--num_processes",
+            "2",
+            "--main_process_port",
+            port,
+        ],
+        "torchrun": ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", port],
+        "accelerate without --multi_gpu": ["accelerate.commands.launch", "--cpu", "--num_processes", "2"],
+    }
+    environment = {
+        **{name: value for name, value in os.environ.items() if name not in ("WORLD_SIZE", "RANK", "LOCAL_RANK")},
+        "OMP_NUM_THREADS": "1",
+        "ACCELERATE_USE_CPU": "true",
+        "HF_HUB_OFFLINE": "1",
+    }
+    command = [sys.executable, "-m", *starters[kind], "-m", "lorakit", "train", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
+
+
+def options(model, data, **values):
+    """Arguments of `lorakit train` that equal those of `runs.train`."""
+    given = {
+        "train.device": "cpu",
+        "train.dtype": "float32",
+        "train.sample_answers": 0,
+        **{key.replace("__", "."): value for key, value in values.items()},
+    }
+    sets = [word for key, value in given.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    return ["--model", model, "--data", data, *sets]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, gpt2_folder):
+    """The run of one process, and its rows."""
+    folder = tmp_path_factory.mktemp("alone")
+    rows = folder / "pairs.jsonl"
+    rows.write_text("".join(f"{json.dumps(pair)}\n" for pair in PAIRS), encoding="utf-8")
+    return train(folder / "run", gpt2_folder, rows, **SETTINGS).folder, rows
+
+
+@pytest.mark.parametrize("kind", ["accelerate", "torchrun"])
+def test_two_processes_take_the_steps_of_one(tmp_path, gpt2_folder, alone, kind):
+    """22 rows in steps of 7 leave one row for the last step of an epoch, so that one process has none.
+
+    It has none either of the one row that is evaluated.
+    """
+    expected, rows = alone
+    output = tmp_path / "run of two"
+    finished = launch(kind, *options(gpt2_folder, rows, **SETTINGS), "-o", output)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    manifest = json.loads((output / "manifest.json").read_text())
+    assert manifest["metrics"]["processes"] == 2
+    assert finished.stdout == f"{output}\n"
+    curve, wanted = metrics(output), metrics(expected)
+    assert [line["step"] for line in curve] == [line["step"] for line in wanted]
+    for found, line in zip(curve, wanted, strict=True):
+        assert found["loss"] == pytest.approx(line["loss"], abs=1e-5)
+        if line["kind"] == "step":
+            assert found["gradient_norm"] == pytest.approx(line["gradient_norm"], rel=1e-4)
+    trained = weights(output)
+    for name, tensor in weights(expected).items():
+        assert torch.allclose(trained[name], tensor, atol=1e-5), name
+
+
+def test_a_launcher_that_starts_one_process_where_two_were_asked_for_is_an_error(tmp_path, gpt2_folder, alone):
+    finished = launch("accelerate without --multi_gpu", *options(gpt2_folder, alone[1]), "-o", tmp_path / "run")
+    assert finished.returncode == 1
+    assert "several processes were asked for, and 1 found each other" in finished.stderr
+    assert not (tmp_path / "run").exists()
