@@ -23,8 +23,8 @@ class Notes:
     """Says only what must be said."""
 
     def report(self, event: Event) -> None:
-        """Print a note."""
-        if isinstance(event, NoteEvent):
+        """Print a note, unless all is as it should be."""
+        if isinstance(event, NoteEvent) and not event.routine:
             say(event.text)
 
     def close(self) -> None:

@@ -41,6 +41,8 @@ class NoteEvent:
     """Something the user should know."""
 
     text: str
+    routine: bool = False
+    """Whether all is as it should be; not shown with `--quiet`."""
 
 
 Event = StepEvent | EvaluationEvent | NoteEvent

@@ -169,7 +169,7 @@ def train_window(run: Run, examples: Sequence[Example], step: int) -> tuple[floa
         if not (math.isfinite(mean) and math.isfinite(norm)):
             raise TrainingError(_not_finite(step, mean, norm, batches, values, examples))
         if step == 1:
-            run.reporters.report(NoteEvent(reached(run.bare_model, run.optimizer.param_groups)))
+            run.reporters.report(NoteEvent(reached(run.bare_model, run.optimizer.param_groups), routine=True))
         run.optimizer.step()
     finally:
         run.optimizer.zero_grad(set_to_none=True)
