@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from lorakit.data.batching import FixedPlan
 from lorakit.errors import TrainingError
 from lorakit.training.loop import train_window
 from lorakit.training.settings import SgdSettings
-from runs import a_run, in_float64, random_examples, reference_loss
+from runs import a_run, in_float64, random_examples, reference_loss, train, weights
 
 LENGTHS = (5, 13, 2, 30, 9, 21, 7, 16)
 MODELS = {"gpt2": tiny_gpt2, "llama": tiny_llama}
@@ -130,3 +131,16 @@ def test_a_window_without_a_label_is_an_error_and_changes_no_weight(tmp_path):
     with pytest.raises(TrainingError, match="no token of this step is learned"):
         train_window(a_run(tmp_path, model, [example], evaluation=[example]), [example], 1)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("base", ["gpt2_folder", "llama_folder"])
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_recomputed_activations_change_no_weight_and_warn_of_nothing(tmp_path, request, pairs_file, base, method):
+    folder = request.getfixturevalue(base)
+    plain = train(tmp_path / "plain", folder, pairs_file, method=method).folder
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        again = train(tmp_path / "again", folder, pairs_file, method=method, train__gradient_checkpointing=True).folder
+    recomputed = weights(again)
+    for name, tensor in weights(plain).items():
+        assert torch.allclose(recomputed[name], tensor, atol=1e-7), name

@@ -61,11 +61,11 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int) -> Built
         model, trainable = methods.load(recipe.method.name)(model, recipe.method, checkpoint.family)
         if rows.target.form in ("lora", "changed"):
             _put_parent(model, rows.target, trainable)
+        if recipe.train.gradient_checkpointing:
+            # Without reentrance, gradients reach the adapters though the embeddings need none.
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if recipe.train.dropout is None and recipe.method.name == "freeze":
         silence_frozen(model, checkpoint.family)
-    if recipe.train.gradient_checkpointing:
-        # Without reentrance, gradients reach the adapters though the embeddings need none.
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     precision, precision_note = choose(recipe.train.dtype, device)
     if precision == "bfloat16":
         lower_frozen(model)
