@@ -19,8 +19,8 @@ test: install lint types
 	$(BIN)/python -m pytest
 
 lint: install
-	$(BIN)/ruff check src tests benchmarks quickstart
-	$(BIN)/ruff format --check src tests benchmarks quickstart
+	$(BIN)/ruff check src tests benchmarks quickstart scripts
+	$(BIN)/ruff format --check src tests benchmarks quickstart scripts
 
 types: install
 	$(BIN)/mypy

@@ -46,7 +46,7 @@ def test_a_shipped_recipe_trains_and_writes_a_token(file, gpt2_folder, tmp_path)
         "data.eval": "0.25",
         "data.max_length": "64",
         "train.max_steps": "2",
-        "train.rows_per_step": "4",
+        "train.tokens_per_step": "128",
         "train.sample_answers": "0",
     }
     loaded = load(file, [(key, value, "--set") for key, value in changes.items()])

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorakit.adapters import ties
-from lorakit.checkpoints import streams, weights
+from lorakit.checkpoints import streams, ties, weights
 from lorakit.errors import CheckpointError
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from lorakit.adapters import ties
-from lorakit.checkpoints import streams, weights
+from lorakit.checkpoints import streams, ties, weights
 from lorakit.checkpoints.finding import quiet
 from lorakit.checkpoints.inspection import read_json
 from lorakit.errors import CheckpointError

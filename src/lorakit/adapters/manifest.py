@@ -104,7 +104,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_local(folder: Path) -> dict[str, str]:
-    """Return what local.json says about this computer: ``base``, a path, and ``recipe``, JSON; empty where there is none."""
+    """Return what local.json knows: ``base``, a path, and ``recipe``, JSON with paths; empty where there is none."""
     file = folder / LOCAL
     return {key: str(value) for key, value in read_json(file).items()} if file.is_file() else {}
 

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorakit.adapters import changed, lora_file, ties, whole
+from lorakit.adapters import changed, lora_file, whole
 from lorakit.adapters.bundle import Target
 from lorakit.adapters.lora_file import LoraFile
-from lorakit.checkpoints import inspection, streams, weights
+from lorakit.checkpoints import inspection, streams, ties, weights
 from lorakit.checkpoints.streams import TensorInfo
 from lorakit.checkpoints.weights import Place
 from lorakit.errors import CheckpointError

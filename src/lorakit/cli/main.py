@@ -39,9 +39,9 @@ def main(
     """Fine-tune a pretrained language model on your own data, share a small adapter, write text with it."""
 
 
+app.command()(train)
 app.command()(generate)
 app.command()(chat)
-app.command()(train)
 app.command()(merge)
 app.command()(new)
 app.add_typer(base.app, name="base")

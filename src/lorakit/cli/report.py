@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -74,7 +75,7 @@ def show_end(result: TrainResult) -> None:
         f"{result.folder} · {name} {_bytes(finished.weights_bytes)}, the base is {_bytes(finished.base_bytes)}",
     )
     prompt = '"..."' if prepared.rows.format.name != "text" else '"Once"'
-    facts.add_row("next", Text(f"lorakit generate {result.folder} {prompt}", style=ACCENT))
+    facts.add_row("next", Text(f"lorakit generate {shlex.quote(str(result.folder))} {prompt}", style=ACCENT))
     console().print()
     console().print(facts)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from lorakit.checkpoints.ties import is_tied
 from lorakit.errors import TrainingError
 from lorakit.families import Family
 from lorakit.methods.settings import FreezeSettings
-from lorakit.methods.trainable import blocks, is_tied, summarise
+from lorakit.methods.trainable import blocks, summarise
 from lorakit.types import Trainable
 
 if TYPE_CHECKING:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import nn
-
+from lorakit.checkpoints.ties import is_tied, untie
 from lorakit.families import Family
 from lorakit.methods.settings import HeadSettings
-from lorakit.methods.trainable import is_tied, summarise
+from lorakit.methods.trainable import summarise
 from lorakit.types import Trainable
 
 if TYPE_CHECKING:
@@ -29,10 +28,3 @@ def apply(model: PreTrainedModel, settings: HeadSettings, family: Family) -> tup
         )
     head.requires_grad_(True)
     return model, summarise(model, notes)
-
-
-def untie(model: PreTrainedModel) -> None:
-    """Give the output layer a copy of the embeddings, and say so in the model's config."""
-    head = model.get_output_embeddings()
-    head.weight = nn.Parameter(head.weight.detach().clone())
-    model.config.tie_word_embeddings = False

@@ -62,11 +62,6 @@ def blocks(model: PreTrainedModel, family: Family) -> nn.ModuleList:
     return max(lists, key=len)
 
 
-def is_tied(model: PreTrainedModel) -> bool:
-    """Whether the output layer and the input embeddings are one tensor."""
-    return model.get_output_embeddings().weight is model.get_input_embeddings().weight
-
-
 def silence_frozen(model: PreTrainedModel, family: Family) -> None:
     """Set dropout to 0 in every block of which nothing learns: a frozen part has nothing to be regularised."""
     for block in blocks(model, family):
