@@ -13,3 +13,4 @@ if [[ "${1:-}" != --resume ]]; then
 fi
 lorakit train scripts/tiny-gpt.yaml -o "$work/run" "$@"
 lorakit merge "$work/run" -o src/lorakit/builtin/tiny-gpt --dtype bfloat16 --data "$work/heldout.txt" --force
+cat scripts/tiny-gpt-card.md >> src/lorakit/builtin/tiny-gpt/README.md
