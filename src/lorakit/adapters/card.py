@@ -37,7 +37,7 @@ def text(manifest: Manifest) -> str:
     ]
     parts = [
         "\n".join(front),
-        f"# {_WHAT[manifest.form]} of {base.identity}",
+        f"# {_what(manifest)} made from {base.identity}",
         "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)]),
         "## Use",
         'With [lorakit](https://pypi.org/project/lorakit): `lorakit generate THIS_FOLDER "..."`.',
@@ -46,6 +46,12 @@ def text(manifest: Manifest) -> str:
         "It writes text like the rows it was trained on. What it says may be wrong; check it before relying on it.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _what(manifest: Manifest) -> str:
+    """Return what the folder holds; a whole model that was only stored anew has no adapter in it."""
+    only_stored = manifest.form == "merged" and manifest.method.get("name") == "full"
+    return _WHAT["full" if only_stored else manifest.form]
 
 
 def _framing(manifest: Manifest) -> str:

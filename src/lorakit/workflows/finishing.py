@@ -74,7 +74,8 @@ def finish(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: Stat
     target = open_target(str(proof), base=_base_argument(rows, manifest))
     difference = _difference(model, target, built, run, rows.evaluation[:_PROBES])
     answers, stopped = _answers(target, rows, run, loaded.recipe.train.sample_answers)
-    metrics = {**manifest.metrics, "answers": answers, "answers_that_stop": stopped, "reload_difference": difference}
+    written = {"answers": answers, "answers_that_stop": stopped} if answers else {}
+    metrics = {**manifest.metrics, **written, "reload_difference": difference}
     described = manifest.model_copy(update={"metrics": metrics})
     write_files(run.folder, lambda aside: _move(proof, aside, described))
     return Finished(_weights_bytes(run.folder), _base_bytes(rows), difference, answers, stopped)
