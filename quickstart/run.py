@@ -10,6 +10,7 @@ import math
 import shlex
 import subprocess
 import sys
+import textwrap
 import time
 from importlib import resources
 from pathlib import Path
@@ -95,7 +96,8 @@ def show(
     """Print the comparison, one answer of each, and the next command."""
     manifest = json.loads((RUN / "manifest.json").read_text(encoding="utf-8"))
     metrics = manifest["metrics"]
-    sizes = {"adapter": RUN / "adapter_model.safetensors", "merged": MERGED / "model.safetensors"}
+    base = resources.files("lorakit") / "builtin" / "tiny-gpt" / "model.safetensors"
+    sizes = (Path(str(base)), RUN / "adapter_model.safetensors", MERGED / "model.safetensors")
     table = Table(box=None, padding=(0, 3), header_style="bold cyan")
     table.add_column(f"on {len(rows)} rows it has never seen")
     for name in answers:
@@ -108,7 +110,7 @@ def show(
     table.add_row("answers that end at EOS", *(f"{count / len(rows):.1%}" for count in stopped.values()))
     same = sum(one["text"] == two["text"] for one, two in zip(answers["adapter"], answers["merged"], strict=True))
     table.add_row("same text as the adapter", "", "", f"{same} of {len(rows)}")
-    table.add_row("size of the weights", "", *(f"{path.stat().st_size / 1e6:.2f} MB" for path in sizes.values()))
+    table.add_row("size of the weights", *(f"{path.stat().st_size / 1e6:.2f} MB" for path in sizes))
     console.print()
     console.print(table)
     trained, total = trained_weights()
@@ -116,12 +118,11 @@ def show(
     shown = next(number for number, row in enumerate(rows) if row["prompt"].startswith("name"))
     console.print(f"\nprompt    {rows[shown]['prompt']}", markup=False, soft_wrap=True)
     for name in ("base", "adapter"):
-        text = answers[name][shown]["text"].replace("\n", " ")
+        text = textwrap.shorten(answers[name][shown]["text"], 160, placeholder=" …")
         console.print(f"{name:<9} {text}", markup=False, soft_wrap=True)
     console.print(f"\nAll of it took {int(seconds) // 60} m {int(seconds) % 60:02} s. Ask it something yourself:")
-    console.print(
-        f"  .venv/bin/lorakit generate {RUN} {shlex.quote(rows[shown]['prompt'])}", style="cyan", markup=False
-    )
+    command = shlex.join([".venv/bin/lorakit", "generate", str(RUN), rows[shown]["prompt"]])
+    console.print(f"  {command}", style="cyan", markup=False, soft_wrap=True)
 
 
 def trained_weights() -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import unicodedata
 from functools import cache
@@ -21,7 +22,9 @@ def console() -> Console:
     """Return the console on stderr: progress, tables, prose. Rich honours ``NO_COLOR`` and pipes by itself."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    # A log has no edge to wrap at; the width of a table in it is what reads well.
+    width = None if sys.stderr.isatty() or "COLUMNS" in os.environ else 120
+    return Console(stderr=True, highlight=False, soft_wrap=True, width=width)
 
 
 def safe(text: str) -> str:
