@@ -59,5 +59,5 @@ def test_a_loss_that_never_fell_is_not_learning():
 def test_a_loss_that_is_not_finite_at_the_end_is_said(broken):
     found = verdict(3.0, (2.0, 1.5), (1.0, broken))
     assert found.kind == "diverged"
-    assert "step 10 is kept" in found.sentence
+    assert "Step 10 is kept" in found.sentence
     assert "optim.learning_rate" in found.advice
