@@ -75,7 +75,7 @@ def test_packed_padded_and_single_rows_are_one(tmp_path, model_type):
     expected.backward()
     gradients = {name: weight.grad for name, weight in exact.named_parameters() if weight.grad is not None}
     scale = max(float(gradient.abs().max()) for gradient in gradients.values())
-    plain = "sdpa" if exact._supports_sdpa else "eager"
+    plain = "sdpa" if exact._supports_sdpa and model_type != "gemma2" else "eager"
     for attention, packed, budget in ((varlen.NAME, True, 10**6), (plain, False, 70), (plain, False, 1)):
         loss, found = loss_and_gradients(tmp_path, made(model_type, attention), examples, packed=packed, budget=budget)
         assert loss == pytest.approx(float(expected.detach()), rel=1e-6)

@@ -220,11 +220,16 @@ def _load(folder: Path, config: PretrainedConfig, dtype: str, attention: str) ->
 
 
 def _offered(config: PretrainedConfig, attention: str) -> str:
-    """Return `attention`, or the plain one for types without `sdpa` (bloom, gpt_neo, gemma2)."""
+    """Return `attention`, or the plain one for types without `sdpa` (bloom, gpt_neo) and bounded scores (gemma2).
+
+    transformers 5.17 offers `sdpa` for gemma2 all the same, and leaves the bound out without an error.
+    """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     known = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    return "eager" if attention == "sdpa" and known is not None and not known._supports_sdpa else attention
+    lacking = known is not None and not known._supports_sdpa
+    bounded = getattr(config, "attn_logit_softcapping", None) is not None
+    return "eager" if attention == "sdpa" and (lacking or bounded) else attention
 
 
 def _account_for(folder: Path, model: PreTrainedModel, info: dict[str, Any]) -> None:
