@@ -37,6 +37,24 @@ def plain(text):
     return " ".join(text.split())
 
 
+def test_a_tracker_gets_numbers_and_words_and_no_path(tmp_path, gpt2_folder, pairs_file, monkeypatch):
+    from accelerate import Accelerator
+
+    import lorakit.workflows.launching as launching
+
+    told = {}
+    monkeypatch.setattr(launching, "_check_trackers", lambda _: None)
+    monkeypatch.setattr(Accelerator, "init_trackers", lambda _, __, config: told.update(config))
+    monkeypatch.setattr(Accelerator, "log", lambda _, values, step: told.setdefault("steps", []).append(step))
+    settings = ("--set", "train.trackers=[tensorboard]")
+    done(run("--model", gpt2_folder, "--data", pairs_file, "-o", tmp_path / "run", *SMALL, *settings))
+    assert told.pop("steps") == [0, 1, 1]
+    assert told["data.train"] == "pairs.jsonl"
+    assert told["method.rank"] == 8
+    assert all(isinstance(value, int | float | str) for value in told.values())
+    assert not any("/" in str(value) for value in told.values())
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, gpt2_folder):
     """A run with a space in its name, as its command left it: folder and result."""

@@ -10,6 +10,7 @@ import yaml
 
 from lorakit.recipe.loading import LoadedRecipe, leaves
 from lorakit.recipe.reading import CORE_RESOLVERS, KeyPath, dotted
+from lorakit.recipe.settings import Recipe
 
 _WIDEST = 48
 _NO_FILES = ("hf://", "recipe:", "builtin:")
@@ -56,6 +57,11 @@ def resolved_yaml(loaded: LoadedRecipe, shared: bool = False) -> str:
     width = max((len(text) for text, origin in rows if origin and len(text) <= _WIDEST), default=0)
     lines = (f"{text:<{width}}  # {origin}" if origin else text for text, origin in rows)
     return "".join(f"{line}\n" for line in (f"# resolved from {PureWindowsPath(loaded.source).name}", *lines))
+
+
+def shared_values(recipe: Recipe) -> dict[str, Any]:
+    """Return every value by its dotted key, of each path of this computer the last part alone."""
+    return {dotted(path): _bare(path, value) for path, value in leaves(recipe)}
 
 
 def _flow(value: Any) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorakit.errors import LorakitError
-from lorakit.recipe import LoadedRecipe, load
+from lorakit.recipe import LoadedRecipe, Recipe, load
+from lorakit.recipe.writing import shared_values
 from lorakit.training.events import NoteEvent, Reporter
 from lorakit.training.overfit import Verdict, judge
 
@@ -218,7 +219,7 @@ def _assemble(
     if prepared.speaks:
         listeners = [*reporters, MetricsFile(folder.work / "metrics.jsonl", state.step if resume else None)]
     if recipe.train.trackers:
-        listeners.append(Trackers(accelerator, "lorakit", recipe.model_dump(mode="json")))
+        listeners.append(Trackers(accelerator, "lorakit", _told(recipe)))
     run = Run(
         folder=folder.work,
         output=folder.final,
@@ -238,3 +239,9 @@ def _assemble(
         signals=signals,
     )
     return run, state, notes
+
+
+def _told(recipe: Recipe) -> dict[str, int | float | str]:
+    """Return the recipe as trackers take it: dotted names, nothing but numbers and words, no path."""
+    values = shared_values(recipe)
+    return {key: value if isinstance(value, int | float | str) else str(value) for key, value in values.items()}
