@@ -96,6 +96,6 @@ def documents(seed: int, size: int) -> list[str]:
         if written not in found:
             found[written] = None
             total += len(written.encode())
-    mixed = [*found, *fact_text.documents("ko", seed, round(size * FACT_SHARE))]
+    mixed = [*found, *fact_text.documents(seed, round(size * FACT_SHARE))]
     generator.shuffle(mixed)
     return mixed
