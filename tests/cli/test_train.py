@@ -271,3 +271,8 @@ def test_a_broken_row_in_a_stream_saves_what_was_learned_before_it(tmp_path, gpt
         train(tmp_path / "run", gpt2_folder, rows, **values)
     states = sorted(folder.name for folder in (tmp_path / "run" / "checkpoints").iterdir())
     assert states[-1] > "step-00000010"
+
+
+def test_a_resumed_run_takes_no_options(tmp_path):
+    message = fault(run("--resume", "-o", tmp_path / "run", "--lr", "1e-2", "--set", "train.seed=1"))
+    assert message == "--resume goes on with the run's own recipe; leave out --lr, --set train.seed."

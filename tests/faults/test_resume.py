@@ -428,3 +428,25 @@ def test_old_states_go_and_the_best_stays(tmp_path, monkeypatch, gpt2_folder, pa
         train(output, gpt2_folder, pairs_file, reporters=[stop_at(5)], **values)
     names = sorted(folder.name for folder in (output / "checkpoints").iterdir())
     assert names == ["step-00000001", "step-00000004", "step-00000005"]
+
+
+def test_force_does_not_replace_a_run_that_is_still_training(tmp_path):
+    with (
+        run_folders.locked(tmp_path / "live", fresh=True),
+        pytest.raises(LorakitError, match=rf"live is in use by process {os.getpid()}"),
+    ):
+        run_folders.take(tmp_path / "live", resume=False, force=True)
+
+
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored():
+    from lorakit.training.signals import Signals
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Signals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signals.number is None
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) == signals._obey
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -122,3 +122,10 @@ def test_a_stream_tells_its_reader_the_epoch():
 
     list(StreamPlan(read, 0, 3, 4, None, 2).steps())
     assert asked == [0, 1, 2]
+
+
+def test_more_steps_than_the_epochs_hold_go_through_the_rows_again():
+    plan = FixedPlan(random_examples([4] * 6), seed=0, epochs=1, tokens_per_step=None, rows_per_step=2, max_steps=7)
+    taken = [(epoch, len(rows)) for epoch, rows in plan.steps()]
+    assert taken == [(0, 2), (0, 2), (0, 2), (1, 2), (1, 2), (1, 2), (2, 2)]
+    assert plan.total() == 7

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lorakit.cli.screen import ACCENT, safe, say
+from lorakit.errors import LorakitError
 
 if TYPE_CHECKING:
     from lorakit.recipe import LoadedRecipe
@@ -125,6 +126,10 @@ def _loaded(
         if resume:
             return None
         raise typer.BadParameter("give a recipe (lorakit recipes list), or --model and --data.")
+    whole = {"model.name", "data.train"} <= {key for key, _, _ in overrides}
+    if resume and recipe is None and not whole:
+        named = ", ".join(origin if origin != "--set" else f"--set {key}" for key, _, origin in overrides)
+        raise LorakitError(f"--resume goes on with the run's own recipe; leave out {named}.")
     return load(recipe, overrides)
 
 

@@ -25,6 +25,7 @@ class FixedPlan:
     tokens_per_step: int | None = 8192
     rows_per_step: int | None = None
     max_steps: int | None = None
+    """Exactly this many steps, in place of the epochs."""
 
     def total(self) -> int:
         """Return the number of optimizer steps of the whole run."""
@@ -32,11 +33,11 @@ class FixedPlan:
 
     @cached_property
     def _total(self) -> int:
+        if self.max_steps is not None:
+            return self.max_steps
         if self.rows_per_step is not None:
-            steps = self.epochs * -(-len(self.examples) // self.rows_per_step)
-        else:
-            steps = sum(len(self.epoch(epoch)) for epoch in range(self.epochs))
-        return steps if self.max_steps is None else min(steps, self.max_steps)
+            return self.epochs * -(-len(self.examples) // self.rows_per_step)
+        return sum(len(self.epoch(epoch)) for epoch in range(self.epochs))
 
     def epoch(self, epoch: int) -> list[list[int]]:
         """Return the steps of one epoch as lists of indices: a permutation of all, drawn from (seed, epoch) alone."""
@@ -48,14 +49,13 @@ class FixedPlan:
 
     def steps(self, skip: int = 0) -> Iterator[tuple[int, list[Example]]]:
         """Yield (epoch, rows of a step), leaving out the first `skip` steps of the run."""
-        done = 0
-        for epoch in range(self.epochs):
-            for step in self.epoch(epoch):
-                if self.max_steps is not None and done >= self.max_steps:
-                    return
+        done, epoch = 0, 0
+        while done < self.total():
+            for step in self.epoch(epoch)[: self.total() - done]:
                 done += 1
                 if done > skip:
                     yield epoch, [self.examples[index] for index in step]
+            epoch += 1
 
 
 @dataclass(frozen=True)

@@ -193,10 +193,18 @@ class CausalLM:
 
     def _refusal(self, refused: Sequence[str]) -> str:
         more = f" and {len(refused) - 5:,} more" if len(refused) > 5 else ""
+        count = "1 row is" if len(refused) == 1 else f"{len(refused):,} rows are"
+        if self.too_long == "truncate_prompt":
+            problem, cure = " even without the prompt", "or leave such rows out: --set data.too_long=drop."
+        else:
+            problem = ""
+            cure = (
+                "or say what to do with such rows: --set data.too_long=drop, or truncate_prompt (which keeps every "
+                "answer whole)."
+            )
         return (
-            f"{len(refused):,} rows are longer than max_length {self.max_length:,}: {', '.join(refused[:5])}{more}. "
-            f"Raise data.max_length, or say what to do with them: --set data.too_long=drop, or truncate_prompt "
-            f"(which keeps every answer whole)."
+            f"{count} longer than max_length {self.max_length:,}{problem}: {', '.join(refused[:5])}{more}. "
+            f"Raise data.max_length, {cure}"
         )
 
 

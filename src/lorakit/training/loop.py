@@ -167,7 +167,7 @@ def train_window(run: Run, examples: Sequence[Example], step: int) -> tuple[floa
         values = torch.stack(losses).float()
         (mean,) = run.total([float(values.sum())])
         if not (math.isfinite(mean) and math.isfinite(norm)):
-            raise TrainingError(_not_finite(step, mean, norm, batches, values, examples))
+            raise TrainingError(f"{_not_finite(step, mean, norm, batches, values, examples)}{_wider(run)}.")
         if step == 1:
             run.reporters.report(NoteEvent(reached(run.bare_model, run.optimizer.param_groups), routine=True))
         run.optimizer.step()
@@ -263,8 +263,8 @@ def _refuse_diverged(run: Run, state: State) -> None:
     if state.best_step == 0 and not math.isfinite(last):
         raise TrainingError(
             f"the evaluation loss after step {state.step:,} is {last}, and no trained weights were better than the "
-            f"untrained ones, so nothing is written. Lower optim.learning_rate, look at the rows with --dry-run, or "
-            f"use --dtype float32."
+            f"untrained ones, so nothing is written. Lower optim.learning_rate"
+            f"{_wider(run)}, or look at the rows with --dry-run."
         )
 
 
@@ -276,7 +276,9 @@ def _not_finite(
     rows = [names.get(row, str(row)) for batch in broken or batches for row in batch.rows]
     listed = ", ".join(rows[:5]) + (f" and {len(rows) - 5:,} more" if len(rows) > 5 else "")
     what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient norm is {norm}"
-    return (
-        f"step {step:,}: {what} (rows: {listed}). Lower optim.learning_rate, look at these rows, or use "
-        f"--dtype float32."
-    )
+    return f"step {step:,}: {what} (rows: {listed}). Look at these rows, or lower optim.learning_rate"
+
+
+def _wider(run: Run) -> str:
+    """Return the advice to compute more exactly, where that is not done already."""
+    return ", or use --dtype float32" if run.precision != "float32" else ""

@@ -59,7 +59,7 @@ class TrainSettings(_Section):
     epochs: int = Field(default=3, ge=1)
     """Passes over the training rows."""
     max_steps: int | None = Field(default=None, ge=1)
-    """Stop after this many optimizer steps, whatever the epochs."""
+    """Take exactly this many optimizer steps, however many or few epochs that is."""
     tokens_per_step: int | None = Field(default=None, ge=1)
     """Tokens of one optimizer step over all processes; left out, with rows_per_step: 8192."""
     rows_per_step: int | None = Field(default=None, ge=1)

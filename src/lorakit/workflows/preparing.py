@@ -97,7 +97,8 @@ def prepare_rows(recipe: Recipe) -> Rows:
     evaluation = objective.encode(evaluation_rows)
     if not training or not evaluation:
         side = "training" if not training else "evaluation"
-        raise DataError(f"no {side} row is left after reading and checking; see the notes with --dry-run.")
+        told = "".join(f"\n  {note}" for note in [*notes, *objective.notes])
+        raise DataError(f"no {side} row is left after reading and checking.{told}")
     report = reports.examine(training, train_rows, evaluation_rows, format)
     report.notes = [*notes, *objective.notes, *report.notes]
     stream = Stream(recipe, objective, format) if data.stream else None

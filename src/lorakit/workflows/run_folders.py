@@ -34,9 +34,12 @@ class RunFolder:
         """Put the whole run in its final place; the folder it replaces and the saved states go only now.
 
         Raises:
-            LorakitError: The file system refuses; the run lies whole in `work`, and can be resumed.
+            LorakitError: The file system refuses, or another run holds the folder that would be replaced; the run lies
+            whole in `work`, and can be resumed.
         """
         (self.work / LOCK).unlink(missing_ok=True)
+        if self.work != self.final:
+            _refuse_held(self.final)
         try:
             if self.work != self.final:
                 retired = _beside(self.final, "replaced")
@@ -73,6 +76,7 @@ def take(output: Path, resume: bool, force: bool) -> RunFolder:
                 return RunFolder(candidate, output)
         raise LorakitError(_nothing_to_resume(output))
     _refuse_unwritable(output)
+    _refuse_held(output)
     there = {entry.name for entry in output.iterdir()} if output.is_dir() else set()
     if there <= {LOCK}:
         return RunFolder(output, output)
@@ -144,6 +148,22 @@ def _claim(lock: Path) -> int:
     os.ftruncate(descriptor, 0)
     os.write(descriptor, json.dumps({"process": os.getpid(), "host": socket.gethostname()}).encode())
     return descriptor
+
+
+def _refuse_held(folder: Path) -> None:
+    """Raise LorakitError while another run is writing to `folder`."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDWR)
+    except OSError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise LorakitError(
+            f"{folder} is in use by {_holder(folder / LOCK)}; wait for it, or give another -o."
+        ) from None
+    finally:
+        os.close(descriptor)
 
 
 def _holder(lock: Path) -> str:
