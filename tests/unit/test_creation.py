@@ -141,5 +141,6 @@ def test_an_existing_folder_is_kept_unless_forced(text_file, tmp_path):
     with pytest.raises(CheckpointError, match="--force"):
         new("gpt2", text_file, tmp_path / "new", **SHAPE)
     assert (tmp_path / "new" / "mine.txt").read_text() == "keep"
-    new("gpt2", text_file, tmp_path / "new", force=True, **SHAPE)
-    assert not (tmp_path / "new" / "mine.txt").exists()
+    with pytest.raises(CheckpointError, match="was not written by lorakit"):
+        new("gpt2", text_file, tmp_path / "new", force=True, **SHAPE)
+    assert (tmp_path / "new" / "mine.txt").read_text() == "keep"

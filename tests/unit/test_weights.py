@@ -112,17 +112,17 @@ def test_a_damaged_file_is_named(tmp_path, damage):
 
 
 def test_an_error_leaves_nothing_and_keeps_the_old_folder(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "old").write_text("old")
+    with whole_folder(tmp_path / "out") as aside:
+        (aside / "old").write_text("old")
     with pytest.raises(ZeroDivisionError), whole_folder(tmp_path / "out", force=True) as aside:
         1 // (aside / "new").write_text("")
     assert os.listdir(tmp_path) == ["out"]
-    assert os.listdir(tmp_path / "out") == ["old"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["hashes.json", "old"]
 
 
 def test_force_replaces_the_folder_wholly(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "old").write_text("old")
+    with whole_folder(tmp_path / "out") as aside:
+        (aside / "old").write_text("old")
     with whole_folder(tmp_path / "out", force=True) as aside:
         (aside / "new").write_text("new")
     assert sorted(os.listdir(tmp_path / "out")) == ["hashes.json", "new"]

@@ -104,7 +104,7 @@ def create(
         vocab_size: Most tokens of the tokenizer; at least `SMALLEST_VOCABULARY`.
         dtype: Precision in which the weights are stored; they are drawn in float32.
         seed: The same seed, shape and documents give the same weights.
-        force: Replace an existing folder, once the new one is whole.
+        force: Replace a folder that lorakit wrote, once the new one is whole.
 
     Raises:
         CheckpointError: The shape or the vocabulary cannot work, the architecture is not known, or the folder

@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -27,7 +27,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @contextlib.contextmanager
-def whole_folder(destination: Path, force: bool = False) -> Iterator[Path]:
+def whole_folder(destination: Path, force: bool = False, own: bool = False) -> Iterator[Path]:
     """Give a folder to write into, which becomes `destination` when the block ends without an error.
 
     A reader sees nothing, or the folder with every file flushed and `hashes.json` telling what it holds. On an error
@@ -35,13 +35,15 @@ def whole_folder(destination: Path, force: bool = False) -> Iterator[Path]:
 
     Args:
         destination: Must not exist, or be empty, unless `force`.
-        force: Replace an existing folder, once the new one is whole.
+        force: Replace a folder that was written here before, once the new one is whole; see `check_destination`.
+        own: The place belongs to a run, and no person keeps anything there: replace it even where it is damaged.
 
     Raises:
         CheckpointError: The destination is taken, the disk is full, or the file system refuses.
     """
-    destination = destination.absolute()
-    check_destination(destination, force)
+    destination = _named(destination)
+    if not own:
+        check_destination(destination, force)
     with _plain_errors(destination), _signals_raise():
         destination.parent.mkdir(parents=True, exist_ok=True)
         _sweep(destination)
@@ -55,12 +57,75 @@ def whole_folder(destination: Path, force: bool = False) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def check_destination(destination: Path, force: bool = False) -> None:
-    """Raise CheckpointError where `whole_folder` could not write; called early, before hours of work."""
-    if destination.exists() and not destination.is_dir():
-        raise CheckpointError(f"{destination} is a file; give a folder that does not exist yet.")
-    if destination.is_dir() and any(destination.iterdir()) and not force:
+def check_destination(destination: Path, force: bool = False, sources: Iterable[Path] = ()) -> None:
+    """Raise CheckpointError where `whole_folder` should not write; called early, before hours of work.
+
+    Args:
+        destination: Folder to be made or replaced.
+        force: Accept a folder that is not empty where `hashes.json` lists all that it holds.
+        sources: Files and folders that are read; neither they nor a folder around them may be replaced.
+
+    Raises:
+        CheckpointError: Says what is in the way.
+    """
+    destination = _named(destination)
+    with _plain_errors(destination):
+        if destination.is_symlink():
+            raise CheckpointError(f"{destination} is a link to {os.readlink(destination)}; give the folder itself.")
+        if destination.exists() and not destination.is_dir():
+            raise CheckpointError(f"{destination} is a file; give a folder that does not exist yet.")
+        _check_writable(destination)
+        if destination.is_dir():
+            _check_place(destination, sources)
+            if any(destination.iterdir()):
+                _check_contents(destination, force)
+
+
+def _named(destination: Path) -> Path:
+    """Return `destination` absolute and with a name of its own, which ``..`` is not."""
+    return destination.resolve() if destination.name in ("", "..") else destination.absolute()
+
+
+def _check_writable(destination: Path) -> None:
+    nearest = next(folder for folder in destination.parents if folder.exists())
+    if not nearest.is_dir():
+        raise CheckpointError(f"{nearest} is a file, so {destination} cannot be made; give another -o.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise CheckpointError(f"{nearest} cannot be written; give -o a folder that can.")
+
+
+def _check_place(destination: Path, sources: Iterable[Path]) -> None:
+    """Refuse a folder that something else stands on, whatever it holds."""
+    if os.path.ismount(destination):
+        raise CheckpointError(f"{destination} is a mount point and cannot be replaced; give a folder inside it.")
+    kept = [(source, f"{source}, which is read") for source in sources]
+    kept.append((Path(os.path.expanduser("~")), "your home folder"))
+    # A folder that was removed under the shell stands nowhere.
+    with contextlib.suppress(FileNotFoundError):
+        kept.append((Path.cwd(), "the current folder"))
+    place = destination.resolve()
+    for path, name in kept:
+        if place == path.resolve() or place in path.resolve().parents:
+            relation = "is" if place == path.resolve() else "holds"
+            raise CheckpointError(f"{destination} {relation} {name}, so it is not replaced; give another folder.")
+
+
+def _check_contents(destination: Path, force: bool) -> None:
+    """Refuse a folder that holds anything but what was written here before."""
+    if not force:
         raise CheckpointError(f"{destination} exists and is not empty; give another folder, or --force to replace it.")
+    written = read_hashes(destination)
+    if not written:
+        raise CheckpointError(
+            f"{destination} was not written by lorakit (no {HASHES}), and --force keeps it; give another folder."
+        )
+    known = written.keys() | _UNHASHED
+    for entry in sorted(destination.rglob("*")):
+        name = entry.relative_to(destination).as_posix()
+        if name not in known and (entry.is_symlink() or not entry.is_dir()):
+            raise CheckpointError(
+                f"{destination} also holds {name}, which lorakit did not write, so --force keeps it; give another one."
+            )
 
 
 def write_files(folder: Path, writer: Callable[[Path], None]) -> None:

@@ -37,7 +37,7 @@ def merge(
         str | None,
         typer.Option(metavar="ROWS", help="Rows to compare on; left out: the run's own, else a few shipped sentences."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the folder if it exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the folder if lorakit wrote it.")] = False,
 ) -> None:
     """Fold an adapter into its base: a model folder that plain transformers loads, proved to say the same.
 

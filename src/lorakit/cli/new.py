@@ -35,7 +35,7 @@ def new(
         Precision, typer.Option(metavar="NAME", help="Stored as float32 or bfloat16.")
     ] = Precision.float32,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the weights.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace the folder if it exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the folder if lorakit wrote it.")] = False,
 ) -> None:
     """Make a checkpoint with random weights and a tokenizer learned from your text, ready to be pretrained.
 

@@ -76,7 +76,7 @@ def save(
         random_states: Generator states of each process, uint8, shape (K,) each.
     """
     folder = folder_of(run_folder, state.step)
-    with whole_folder(folder, force=True) as aside:
+    with whole_folder(folder, own=True) as aside:
         _write(aside / WEIGHTS, {name: weight for name, weight in model.named_parameters() if weight.requires_grad})
         moments = {
             f"{index}.{name}": value

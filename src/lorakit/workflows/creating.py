@@ -38,14 +38,14 @@ def new(
         positions: Longest input in tokens; at least 2.
         dtype: Precision in which the weights are stored.
         seed: Seed of the weights.
-        force: Replace an existing folder, once the new one is whole.
+        force: Replace a folder that lorakit wrote, once the new one is whole.
 
     Raises:
         CheckpointError: The numbers cannot work, the file cannot be read or holds no text, or the folder is taken.
     """
     shape = Shape(layers, hidden, heads, positions)
     check(architecture, shape, vocab_size)
-    check_destination(output, force)
+    check_destination(output, force, (tokenizer_from,))
     return create(output, architecture, _documents(tokenizer_from), shape, vocab_size, dtype, seed, force)
 
 

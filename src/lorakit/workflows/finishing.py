@@ -69,7 +69,7 @@ def finish(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: Stat
     manifest = _manifest(loaded, rows, built, run, state)
     recipe = resolved_yaml(loaded, shared=True)
     proof = run.folder / "checkpoints" / "bundle"
-    with whole_folder(proof, force=True) as aside:
+    with whole_folder(proof, own=True) as aside:
         write_bundle(aside, model, manifest, rows.checkpoint, recipe, local)
     target = open_target(str(proof), base=_base_argument(rows, manifest))
     difference = _difference(model, target, built, run, rows.evaluation[:_PROBES])

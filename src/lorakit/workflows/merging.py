@@ -82,7 +82,7 @@ def merge(
         output: New folder.
         dtype: Of the stored weights; None keeps the base's own.
         base: Folder or Hub id of the base, where the adapter does not know it.
-        force: Replace `output` if it exists.
+        force: Replace `output` if it exists and lorakit wrote all that it holds.
         data: File of rows to compare on; None: the run's own rows where they are known, else shipped sentences.
 
     Raises:
@@ -111,7 +111,7 @@ def _check_output(target: Target, output: Path, force: bool) -> None:
         raise LorakitError(
             f"{output} holds an adapter, and transformers would put it on top of the merged model; give another folder."
         )
-    check_destination(output, force)
+    check_destination(output, force, (target.folder, target.base.folder))
 
 
 @dataclass(frozen=True, slots=True)
