@@ -26,7 +26,7 @@ IDS_BT = torch.arange(40).reshape(2, 20) * 7 % 400
 STYLE = PromptStyle(format="prompt_completion", separator=" => ")
 
 
-def manifest_of(base: Checkpoint, form: str, trained: tuple[str, ...] = ()) -> Manifest:
+def manifest_of(base: Checkpoint, form: str, trained: tuple[str, ...] = (), method: dict | None = None) -> Manifest:
     return Manifest(
         form=form,
         base=Base(
@@ -35,6 +35,7 @@ def manifest_of(base: Checkpoint, form: str, trained: tuple[str, ...] = ()) -> M
             fingerprint=base.fingerprint,
             model_type=base.config["model_type"],
         ),
+        method=method or {},
         style=STYLE,
         eos_ids=(0, 3),
         stop_strings=("###",),
@@ -52,7 +53,8 @@ def trained_run(folder: Path, base: Checkpoint, settings, form: str):
             if weight.requires_grad:
                 weight.add_(0.05 * torch.randn_like(weight))
     with whole_folder(folder) as aside:
-        write_bundle(aside, model, manifest_of(base, form, trainable.names), base, "model: tiny\n")
+        manifest = manifest_of(base, form, trainable.names, settings.model_dump(mode="json"))
+        write_bundle(aside, model, manifest, base, "model: tiny\n")
     return model.eval()
 
 
@@ -213,6 +215,42 @@ def test_an_edited_alpha_is_noticed(tmp_path, gpt2_folder):
     file.write_text(file.read_text().replace('"lora_alpha": 16.0', '"lora_alpha": 999.0'))
     with pytest.raises(CheckpointError, match=r"adapter_config\.json"):
         open_target(str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("r", 4),
+        ("lora_alpha", 999.0),
+        ("use_rslora", True),
+        ("use_dora", True),
+        ("target_modules", ["c_attn"]),
+        ("alpha_pattern", {"c_attn": 99.0}),
+    ],
+)
+def test_an_adapter_that_disagrees_with_its_manifest_is_refused_also_without_hashes(tmp_path, gpt2_folder, key, value):
+    trained_run(tmp_path / "run", find(str(gpt2_folder)), LoraSettings(targets=["c_attn", "c_proj"]), "lora")
+    (tmp_path / "run" / "hashes.json").unlink()
+    file = tmp_path / "run" / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    with pytest.raises(CheckpointError, match=rf"manifest\.json disagree \(.*{key}"):
+        open_target(str(tmp_path / "run"))
+
+
+def test_missing_hashes_are_told(tmp_path, gpt2_folder):
+    trained_run(tmp_path / "run", find(str(gpt2_folder)), LoraSettings(), "lora")
+    assert open_target(str(tmp_path / "run")).notes == []
+    (tmp_path / "run" / "hashes.json").unlink()
+    (note,) = open_target(str(tmp_path / "run")).notes
+    assert "hashes.json is missing, so nothing says whether the files are whole" in note
+
+
+def test_a_missing_manifest_is_told(tmp_path, gpt2_folder):
+    trained_run(tmp_path / "run", find(str(gpt2_folder)), LoraSettings(), "lora")
+    for name in ("manifest.json", "hashes.json"):
+        (tmp_path / "run" / name).unlink()
+    (note,) = open_target(str(tmp_path / "run"), base=str(gpt2_folder)).notes
+    assert "no manifest.json: how prompts were framed and which base is right are not known" in note
 
 
 def test_opening_does_not_move_the_random_numbers(tmp_path, gpt2_folder):

@@ -13,7 +13,7 @@ from lorakit.adapters.lora_file import LoraFile, read_lora_file
 from lorakit.adapters.manifest import Manifest, read_local, read_manifest, write_local, write_manifest
 from lorakit.checkpoints import finding, weights
 from lorakit.checkpoints.finding import Checkpoint, tokenizer_fingerprint
-from lorakit.checkpoints.folders import check_hashes
+from lorakit.checkpoints.folders import HASHES, check_hashes
 from lorakit.checkpoints.locating import Located, locate, locate_identity
 from lorakit.errors import CheckpointError
 from lorakit.types import PromptStyle
@@ -120,19 +120,22 @@ def open_target(name: str, revision: str | None = None, base: str | None = None)
     """
     located = locate(name, revision)
     folder = located.folder
-    check_hashes(folder)
+    hashed = check_hashes(folder)
     manifest = read_manifest(folder)
     form = _form(folder, manifest)
+    unknown = _unknown(folder, form, manifest, hashed)
     if form in ("base", "full", "merged"):
         if base is not None:
             raise CheckpointError(f"{name} is a whole model and needs no base; leave out --base {base}.")
         whole = finding.open_folder(located)
-        return Target(whole, folder, form, manifest, notes=whole.notes)
+        return Target(whole, folder, form, manifest, notes=[*whole.notes, *unknown])
     adapter = read_lora_file(folder) if form == "lora" else None
     hint = adapter.base_model_name_or_path if adapter is not None else None
     found = finding.open_folder(_locate_base(folder, manifest, hint, base))
-    target = Target(found, folder, form, manifest, adapter, notes=[*located.notes, *found.notes])
+    target = Target(found, folder, form, manifest, adapter, notes=[*located.notes, *found.notes, *unknown])
     _check_base(target)
+    if adapter is not None and manifest is not None:
+        lora_file.check_method(adapter, manifest.method, folder)
     return target
 
 
@@ -161,6 +164,15 @@ def _form(folder: Path, manifest: Manifest | None) -> TargetForm:
     if form != manifest.form:
         raise CheckpointError(f"{folder}: manifest.json says {manifest.form!r}, but the files are of form {form!r}.")
     return form
+
+
+def _unknown(folder: Path, form: TargetForm, manifest: Manifest | None, hashed: bool) -> list[str]:
+    """Return what cannot be known of a folder because one of its files is missing, as notes."""
+    if manifest is not None and not hashed:
+        return [f"{folder}: {HASHES} is missing, so nothing says whether the files are whole."]
+    if manifest is None and form == "lora":
+        return [f"{folder} has no manifest.json: how prompts were framed and which base is right are not known."]
+    return []
 
 
 def _locate_base(folder: Path, manifest: Manifest | None, hint: str | None, given: str | None) -> Located:

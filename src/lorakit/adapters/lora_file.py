@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -126,6 +127,46 @@ def read_lora_file(folder: Path) -> LoraFile:
     if library is not None and not library.startswith("transformers."):
         raise CheckpointError(f"{file}: auto_mapping names code to import: {_short(library)}. Refused.")
     return checked
+
+
+def check_method(adapter: LoraFile, method: Mapping[str, object], folder: Path) -> None:
+    """Hold adapter_config.json against the settings of the training: an edited scale would fit every shape.
+
+    Args:
+        adapter: What the file says.
+        method: What manifest.json says: rank, alpha, rslora, dora, a list of targets; a missing key is not compared.
+        folder: Of the adapter, for messages.
+
+    Raises:
+        CheckpointError: They disagree, and nothing tells which of them is right.
+    """
+    found = {
+        "rank": (adapter.r, "r"),
+        "alpha": (adapter.lora_alpha, "lora_alpha"),
+        "rslora": (adapter.use_rslora, "use_rslora"),
+        "dora": (adapter.use_dora, "use_dora"),
+    }
+    faults = [
+        f"{key} is {_short(value)} and {method[name]!r}"
+        for name, (value, key) in found.items()
+        if name in method and method[name] != value
+    ]
+    asked, targets = method.get("targets"), adapter.target_modules
+    if isinstance(asked, list) and not (isinstance(targets, list) and _same_layers(asked, targets)):
+        faults.append(f"target_modules is {_short(targets)} and {_short(asked)}")
+    if method and (adapter.rank_pattern or adapter.alpha_pattern):
+        faults.append("rank_pattern or alpha_pattern is set and was not")
+    if faults:
+        raise CheckpointError(
+            f"{folder}: {CONFIG} and manifest.json disagree ({'; '.join(faults)}): one of them was edited. Use another "
+            f"copy of this folder."
+        )
+
+
+def _same_layers(asked: Sequence[str], stored: Sequence[str]) -> bool:
+    """Whether two lists of ends of names mean the same; PEFT stores the shortest ends that tell layers apart."""
+    pairs = [(long, short) for long in asked for short in stored if f".{long}".endswith(f".{short}")]
+    return {long for long, _ in pairs} == set(asked) and {short for _, short in pairs} == set(stored)
 
 
 def _short(value: object) -> str:
