@@ -2,28 +2,89 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from collections.abc import Iterator
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def run() -> None:
     """Run the command line and leave with its exit code; no traceback for a user's mistake."""
-    # Threads that wait for each other by spinning lose up to ten times where another process wants the same cores;
-    # libgomp reads this when torch loads it.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from lorakit.cli.main import app
-    from lorakit.cli.screen import print_error
-    from lorakit.errors import LorakitError
-
     try:
+        _check_streams()
+        # Threads that wait for each other by spinning lose up to ten times where another process wants the same cores;
+        # libgomp reads this when torch loads it.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        from lorakit.cli.main import app
+
         app()
-    except LorakitError as error:
+    except BaseException as error:
+        code = _explain(error)
+        if code is None:
+            raise
+        sys.exit(code)
+
+
+def _check_streams() -> None:
+    """Stand in for a closed stream (`<&-`), but refuse a closed stdout: the next file would take its number."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    closed = sys.stdout is None
+    if closed:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if closed:
+        from lorakit.errors import LorakitError
+
+        raise LorakitError("stdout is closed; send it to a file, or to /dev/null where it is not wanted.")
+
+
+def _explain(error: BaseException) -> int | None:
+    """Say what went wrong; returns the exit code, or None for what is no user's mistake."""
+    from lorakit.cli.screen import print_error, say
+    from lorakit.errors import Interrupted, LorakitError
+
+    if isinstance(error, Interrupted):
+        say(str(error))
+        return error.exit_code
+    # An import that Ctrl-C cuts short can surface as an ImportError, and Typer turns Ctrl-C into an exit.
+    if any(isinstance(cause, KeyboardInterrupt) for cause in _causes(error)):
+        say("stopped; nothing was written.")
+        return 130
+    if isinstance(error, LorakitError):
         print_error(error)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of a pipe (`| head`) left; what it wanted has been written.
-        sys.stderr.close()
-        sys.exit(0)
+        return error.exit_code
+    for cause in _causes(error):
+        if isinstance(cause, BrokenPipeError):
+            # The reader of a pipe (`| head`) left; what it wanted has been written.
+            _abandon_stdout()
+            return 0
+        if isinstance(cause, OSError) and cause.errno in _FULL:
+            _abandon_stdout()
+            where = f": {cause.filename}" if cause.filename else ""
+            print_error(LorakitError(f"the disk is full{where}; what was being written is not whole. Make room."))
+            return 1
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error, what it was raised from, and so on."""
+    step: BaseException | None = error
+    seen: set[int] = set()
+    while step is not None and id(step) not in seen:
+        seen.add(id(step))
+        yield step
+        step = step.__cause__ or step.__context__
+
+
+def _abandon_stdout() -> None:
+    """Throw away what is still buffered: Python would try once more to write it, and complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.__stdout__.fileno() if sys.__stdout__ is not None else 1)
+    os.close(nowhere)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,92 @@
+"""How the program leaves: an exit code and one line, never a traceback."""
+
+import subprocess
+import sys
+
+import pytest
+
+from lorakit import __main__ as program
+from lorakit.cli import main
+from lorakit.errors import Interrupted
+
+
+def leave(monkeypatch, capsys, raising):
+    """Run with a command that fails; return the exit code and what stderr was told."""
+    monkeypatch.setattr(main, "app", raising)
+    with pytest.raises(SystemExit) as leaving:
+        program.run()
+    return leaving.value.code, capsys.readouterr().err
+
+
+def shell(line):
+    done = subprocess.run(
+        ["bash", "-c", line.replace("lorakit", f"{sys.executable} -m lorakit")],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+def test_ctrl_c_leaves_with_130_and_one_line(monkeypatch, capsys):
+    def raising():
+        raise KeyboardInterrupt
+
+    assert leave(monkeypatch, capsys, raising) == (130, "stopped; nothing was written.\n")
+
+
+def test_ctrl_c_in_a_command_leaves_with_130_and_one_line(monkeypatch, capsys):
+    import typer
+
+    silent = typer.Typer()
+
+    @silent.command()
+    def command():
+        raise KeyboardInterrupt
+
+    assert leave(monkeypatch, capsys, lambda: silent([])) == (130, "stopped; nothing was written.\n")
+
+
+def test_an_import_that_ctrl_c_cut_short_is_no_missing_module(monkeypatch, capsys):
+    def raising():
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise ModuleNotFoundError("Could not import module 'GPT2LMHeadModel'") from error
+
+    assert leave(monkeypatch, capsys, raising) == (130, "stopped; nothing was written.\n")
+
+
+def test_what_was_saved_before_ctrl_c_is_told(monkeypatch, capsys):
+    def raising():
+        raise Interrupted(2, "stopped; 3 answers written.")
+
+    assert leave(monkeypatch, capsys, raising) == (130, "stopped; 3 answers written.\n")
+
+
+def test_a_programming_fault_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(main, "app", lambda: {}["x"])
+    with pytest.raises(KeyError):
+        program.run()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+def test_a_full_disk_behind_stdout_is_one_line():
+    code, told = shell("lorakit --version > /dev/full")
+    assert code == 1
+    assert told.startswith("error: the disk is full")
+    assert len(told.splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs bash")
+def test_a_closed_stdout_is_told():
+    assert shell("lorakit generate no-such-model hi >&-") == (
+        1,
+        "error: stdout is closed; send it to a file, or to /dev/null where it is not wanted.\n",
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs bash")
+def test_a_closed_stdin_pipes_nothing_in():
+    code, told = shell("lorakit generate no-such-model <&-")
+    assert (code, told.splitlines()[0]) == (1, 'error: nothing was piped in; give a prompt, "" to start from nothing.')
