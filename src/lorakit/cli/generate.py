@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from lorakit.cli import decoding_options as options
 from lorakit.cli import screen
+from lorakit.cli.counting import counted
 from lorakit.cli.steps import StepTable
-from lorakit.errors import DataError, LorakitError
+from lorakit.errors import DataError, Interrupted, LorakitError
 
 if TYPE_CHECKING:
     from lorakit.generation.settings import DecodingSettings
@@ -116,6 +117,8 @@ def _source(
     """Return the one prompt, or the rows of the file; options that cannot be meant together are refused first."""
     if view.steps and (input_file is not None or settings.num_samples > 1):
         raise LorakitError("--show-steps shows the steps of one answer; leave out --input and --num-samples.")
+    if view.steps and settings.num_beams > 1:
+        raise LorakitError("a beam search takes no single path whose steps could be shown; leave out --show-steps.")
     if input_file is None:
         if output is not None:
             raise LorakitError("--output takes the answers to --input; for one prompt, send stdout to a file: > FILE.")
@@ -125,7 +128,7 @@ def _source(
     from lorakit.workflows.prompt_files import check_output, read_prompts
 
     if output is not None:
-        check_output(output, force)
+        check_output(output, input_file, force)
     rows, notes = read_prompts(input_file)
     view.say(*notes)
     return rows
@@ -139,7 +142,10 @@ def _piped() -> str:
         text = sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(f"the piped prompt is not UTF-8 (byte {error.start + 1}); convert it with iconv.") from None
-    return text.removesuffix("\n").removesuffix("\r")
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text:
+        raise LorakitError('nothing was piped in; give a prompt, "" to start from nothing.')
+    return text
 
 
 def _answer(writer: Writer, prompt: str, settings: DecodingSettings, view: _View) -> None:
@@ -159,8 +165,9 @@ def _answer(writer: Writer, prompt: str, settings: DecodingSettings, view: _View
     try:
         completions = writer.write([prompt], settings, watcher=watcher)
     except KeyboardInterrupt:
-        screen.emit("\n" if streams else "")
-        raise typer.Exit(130) from None
+        if streams:
+            screen.emit("\n")
+        raise _stopped("the answer is not whole" if streams or lines else "nothing was written") from None
     seconds = time.perf_counter() - begun
     for completion in completions:
         if view.json:
@@ -190,27 +197,27 @@ def _as_json(completion: Completion, table: StepTable) -> dict[str, object]:
 def _answer_rows(
     writer: Writer, rows: list[PromptRow], output: Path | None, settings: DecodingSettings, view: _View
 ) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    from lorakit.workflows.prompt_files import answers, write_lines
+    from lorakit.workflows.prompt_files import answer_file, answers
 
     begun = time.perf_counter()
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    written: list[Completion] = []
+    lines = nullcontext(_emit_line) if output is None else answer_file(output)
     try:
-        hidden = view.quiet or not screen.console().is_terminal
-        with Progress(*columns, console=screen.console(), transient=True, disable=hidden) as progress:
-            task = progress.add_task("", total=len(rows))
-            written = list(answers(writer, rows, settings, lambda done: progress.update(task, completed=done)))
+        with lines as write, counted(len(rows), view.quiet) as tell:
+            for line, completion in answers(writer, rows, settings, tell):
+                write(line)
+                written.append(completion)
     except KeyboardInterrupt:
-        view.say("stopped; no answer was written.")
-        raise typer.Exit(130) from None
-    seconds = time.perf_counter() - begun
-    lines = [line for line, _ in written]
-    if output is not None:
-        write_lines(output, lines)
-    else:
-        screen.emit("".join(f"{line}\n" for line in lines))
-    view.say(statistics([completion for _, completion in written], seconds))
+        raise _stopped(f"{len(written):,} answer{'s' * (len(written) != 1)} written") from None
+    view.say(statistics(written, time.perf_counter() - begun))
+
+
+def _emit_line(line: str) -> None:
+    screen.emit(f"{line}\n")
+
+
+def _stopped(consequence: str) -> Interrupted:
+    return Interrupted(signal.SIGINT, f"stopped; {consequence}.")
 
 
 def statistics(completions: Sequence[Completion], seconds: float) -> str:
@@ -219,5 +226,7 @@ def statistics(completions: Sequence[Completion], seconds: float) -> str:
     reasons = Counter(ENDINGS[completion.finish_reason] for completion in completions)
     several = len(completions) > 1
     ending = ", ".join(f"{reason} ({count:,})" if several else reason for reason, count in reasons.most_common())
-    counted = f"{len(completions):,} answers · " if several else ""
-    return f"{counted}{tokens:,} tokens · {tokens / max(seconds, 1e-9):,.0f} tokens/s · stop: {ending}"
+    answers = f"{len(completions):,} answers · " if several else ""
+    return (
+        f"{answers}{tokens:,} token{'s' * (tokens != 1)} · {tokens / max(seconds, 1e-9):,.0f} tokens/s · stop: {ending}"
+    )

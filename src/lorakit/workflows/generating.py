@@ -26,6 +26,9 @@ Prompt = str | Sequence[Message]
 TOKENS_AT_ONCE = 8192
 """Prompt and answer tokens of all rows of one batch, at most; it bounds the memory and changes no result."""
 
+NEIGHBOURS = 128
+"""Prompts in a row that are sorted by length: more waste less padding, fewer show their answers sooner."""
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:
@@ -120,11 +123,30 @@ class Writer:
         prompts: Sequence[Prompt],
         settings: DecodingSettings,
         *,
+        watcher: Watcher | None = None,
+    ) -> list[Completion]:
+        """Write answers to all prompts, those of similar length side by side; the batches change no answer.
+
+        Args:
+            prompts: Texts or conversations.
+            settings: How tokens are chosen and where answers end; the target's own stop texts are added.
+            watcher: Told of text and steps as they come.
+
+        Returns:
+            `num_samples` answers a prompt, in the order of the prompts.
+        """
+        return [completion for group in self.each(prompts, settings, watcher=watcher) for completion in group]
+
+    def each(
+        self,
+        prompts: Sequence[Prompt],
+        settings: DecodingSettings,
+        *,
         places: Sequence[str] = (),
         watcher: Watcher | None = None,
         on_done: Callable[[int], None] | None = None,
-    ) -> list[Completion]:
-        """Write answers to all prompts, those of similar length side by side; the batches change no answer.
+    ) -> Iterator[list[Completion]]:
+        """Like `write`, but give the answers to each prompt as soon as they and all before them are there.
 
         Args:
             prompts: Texts or conversations.
@@ -133,8 +155,8 @@ class Writer:
             watcher: Told of text and steps as they come.
             on_done: Told how many prompts have been answered so far.
 
-        Returns:
-            `num_samples` answers a prompt, in the order of the prompts.
+        Yields:
+            The `num_samples` answers of one prompt, in the order of the prompts.
         """
         from lorakit.generation.decoding import Watcher
 
@@ -146,13 +168,17 @@ class Writer:
         encoded = [self._encode_from(place, prompt) for place, prompt in zip_longest(places, prompts)]
         # An answer that was trained apart from its prompt, as one in a conversation, is a text of its own.
         joined = self.style.format == "text" and all(isinstance(prompt, str) for prompt in prompts)
-        written: list[Generation] = []
+        ready: dict[int, list[Completion]] = {}
+        done = given = 0
         for found in self._batches(encoded, settings, joined, watcher):
-            written += found
+            for answer in found:
+                ready.setdefault(answer.prompt, []).append(Completion.of(prompts[answer.prompt], answer))
+            done += len(found) // settings.num_samples
             if on_done is not None:
-                on_done(len(written) // settings.num_samples)
-        written.sort(key=lambda answer: (answer.prompt, answer.sample))
-        return [Completion.of(prompts[answer.prompt], answer) for answer in written]
+                on_done(done)
+            while given in ready:
+                yield ready.pop(given)
+                given += 1
 
     def _encode_from(self, place: str | None, prompt: Prompt) -> list[int]:
         try:
@@ -258,7 +284,8 @@ def generate(
 def by_length(lengths: Sequence[int], settings: DecodingSettings, budget: int = TOKENS_AT_ONCE) -> list[list[int]]:
     """Deal prompts of similar length into batches of at most `budget` tokens, answers at full length included.
 
-    The longest come first: what does not fit the memory fails at once, not at the end.
+    Prompts far apart in the file share no batch, so that answers come in about its order. Among neighbours the longest
+    come first.
 
     Args:
         lengths: Tokens of each prompt.
@@ -266,10 +293,11 @@ def by_length(lengths: Sequence[int], settings: DecodingSettings, budget: int = 
         budget: Tokens of a batch; a single prompt may exceed it.
     """
     batches: list[list[int]] = []
-    for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
-        widest = lengths[batches[-1][0]] if batches else 0
-        rows = (len(batches[-1]) + 1) * settings.num_samples if batches else 0
-        if batches and rows * (widest + settings.max_new_tokens) <= budget:
+    for number in sorted(range(len(lengths)), key=lambda number: (number // NEIGHBOURS, -lengths[number])):
+        near = bool(batches) and batches[-1][0] // NEIGHBOURS == number // NEIGHBOURS
+        widest = lengths[batches[-1][0]] if near else 0
+        rows = (len(batches[-1]) + 1) * settings.num_samples if near else 0
+        if near and rows * (widest + settings.max_new_tokens) <= budget:
             batches[-1].append(number)
         else:
             batches.append([number])

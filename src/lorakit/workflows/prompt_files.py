@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lorakit.data.decoding import ByteSource, inspect
-from lorakit.errors import DataError
+from lorakit.errors import DataError, Interrupted, LorakitError
 from lorakit.generation.settings import DecodingSettings
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def answers(
     settings: DecodingSettings,
     on_done: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[str, Completion]]:
-    """Write answers to all rows.
+    """Write answers to all rows, and give each as soon as it and all before it are there.
 
     Yields:
         A line of JSON and the answer it tells, in the order of the rows; the line holds the row's own columns first.
@@ -68,41 +70,71 @@ def answers(
     Raises:
         LorakitError: A prompt cannot be read by the model; names its line.
     """
-    completions = writer.write(
-        [row.prompt for row in rows], settings, places=[row.where for row in rows], on_done=on_done
-    )
-    for number, completion in enumerate(completions):
-        row = rows[number // settings.num_samples]
-        sample = {"sample": completion.sample} if settings.num_samples > 1 else {}
-        yield json.dumps({**row.fields, **completion.as_json(), **sample}, ensure_ascii=False), completion
+    prompts, places = [row.prompt for row in rows], [row.where for row in rows]
+    for row, completions in zip(rows, writer.each(prompts, settings, places=places, on_done=on_done), strict=True):
+        for completion in completions:
+            sample = {"sample": completion.sample} if settings.num_samples > 1 else {}
+            yield json.dumps({**row.fields, **completion.as_json(), **sample}, ensure_ascii=False), completion
 
 
-def write_lines(path: Path, lines: Sequence[str]) -> None:
-    """Write lines aside, flush them, and put the file in place whole.
+@contextlib.contextmanager
+def answer_file(path: Path) -> Iterator[Callable[[str], None]]:
+    """Give a function that appends a line to a file aside, which becomes `path` when the block ends without an error.
+
+    On an error or Ctrl-C the finished lines are kept beside it as `PATH.partial`, and `path` is left as it was.
 
     Raises:
-        DataError: The disk is full, or the folder cannot be written.
+        Interrupted: Ctrl-C; the message counts the lines that are kept.
+        DataError: The disk is full, or the folder cannot be written; nothing is kept.
+        LorakitError: What the block raised, with the lines that are kept.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    partial = path.with_name(f"{path.name}.partial")
+    count = 0
+
+    def write(line: str) -> None:
+        nonlocal count
+        stream.write(f"{line}\n")
+        stream.flush()
+        count += 1
+
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with aside.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.writelines(f"{line}\n" for line in lines)
+            yield write
             stream.flush()
             os.fsync(stream.fileno())
         aside.replace(path)
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror or error}.") from error
+    except (KeyboardInterrupt, LorakitError) as error:
+        kept = f"the {count:,} finished line{'s are' if count != 1 else ' is'} kept in {partial}." if count else ""
+        if count:
+            aside.replace(partial)
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted(signal.SIGINT, f"stopped; {kept or 'nothing was written.'}") from None
+        if not count:
+            raise
+        raise LorakitError(f"{error}\n{kept}") from error
     finally:
         aside.unlink(missing_ok=True)
 
 
-def check_output(path: Path, force: bool) -> None:
-    """Raise DataError where `write_lines` would fail or replace something; called before the work."""
+def check_output(path: Path, source: Path, force: bool) -> None:
+    """Raise DataError where `answer_file` would fail, or replace what is not to be replaced; called before the work."""
+    if path.exists() and source.exists() and path.samefile(source):
+        raise DataError(f"{path} is the file the prompts are read from; give another name for the answers.")
     if path.is_dir():
         raise DataError(f"{path} is a folder; give the name of a file.")
+    if path.is_symlink():
+        raise DataError(f"{path} is a link; give the name of a file.")
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is a device or a pipe; leave out --output and send stdout there: > {path}")
+    if not path.parent.is_dir():
+        raise DataError(f"the folder {path.parent} does not exist; make it first, or give another name.")
     if path.exists() and not force:
         raise DataError(f"{path} exists; give another name, or --force to replace it.")
+    if not os.access(path.parent, os.W_OK):
+        raise DataError(f"the folder {path.parent} cannot be written; give another name.")
 
 
 def _plain_row(line: str, where: str) -> PromptRow:
