@@ -81,7 +81,9 @@ Output = Annotated[
     typer.Option("--output", "-o", metavar="FILE", help="JSONL for the answers to --input; left out: stdout."),
 ]
 NumSamples = Annotated[int, typer.Option(metavar="N", help="Answers drawn for each prompt.", rich_help_panel=_CHOICE)]
-NumBeams = Annotated[int, typer.Option(metavar="N", help="Beams of a beam search; 1: none.", rich_help_panel=_CHOICE)]
+NumBeams = Annotated[
+    int, typer.Option(metavar="N", help="Beams of a beam search, at most 64; 1: none.", rich_help_panel=_CHOICE)
+]
 LengthPenalty = Annotated[
     float | None,
     typer.Option(metavar="X", help="Of a beam search; above 0 favours long answers.", rich_help_panel=_CHOICE),

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
-from lorakit.errors import LorakitError
+from lorakit.errors import LorakitError, nearest
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+MOST_BEAMS = 64
+"""Every beam holds a key-value cache of its own; beyond this the search only takes more memory."""
+
+_REQUIREMENTS = {
+    "greater_than_equal": "must be at least {ge:g}",
+    "greater_than": "must be above {gt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "finite_number": "must be a finite number",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "list_type": "must be a list of texts",
+    "string_type": "must be a text",
+}
+"""What pydantic found, in plain words; the bounds are its own."""
 
 
 class DecodingSettings(BaseModel):
@@ -35,8 +54,8 @@ class DecodingSettings(BaseModel):
     """Above 1, makes tokens of the prompt and the answer so far less probable; 1 leaves them alone."""
     num_samples: int = Field(default=1, ge=1)
     """Answers drawn for each prompt."""
-    num_beams: int = Field(default=1, ge=1)
-    """Beams kept by beam search; 1 is no search."""
+    num_beams: int = Field(default=1, ge=1, le=MOST_BEAMS)
+    """Beams kept by beam search, at most 64; 1 is no search."""
     length_penalty: float | None = Field(default=None, allow_inf_nan=False)
     """Power of the length that divides a beam's score; above 0 favours long answers; left out: 1."""
     seed: int = Field(default=0, ge=0)
@@ -55,7 +74,7 @@ class DecodingSettings(BaseModel):
         try:
             settings = build(values)
         except ValidationError as error:
-            faults = [f"{fault['loc'][0]}: {fault['msg']}, not {fault['input']!r}." for fault in error.errors()]
+            faults = [_plainly(fault, cls.model_fields) for fault in error.errors()]
         else:
             faults = _contradictions(settings)
         if faults:
@@ -63,17 +82,26 @@ class DecodingSettings(BaseModel):
         return settings
 
 
+def _plainly(fault: ErrorDetails, known: Iterable[str]) -> str:
+    """Return one fault of pydantic's as ``top_k is -1; it must be at least 1.``"""
+    name = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"{name} is no decoding option. {nearest(name, known)}".rstrip()
+    requirement = _REQUIREMENTS.get(fault["type"], fault["msg"]).format(**fault.get("ctx", {}))
+    return f"{name} is {fault['input']!r}; it {requirement}."
+
+
 def _contradictions(settings: DecodingSettings) -> list[str]:
     faults = []
     if settings.num_beams > 1:
         beside = {"temperature": settings.samples, "num_samples": settings.num_samples > 1}
         faults += [
-            f"{name}: is not used by beam search; leave it out, or leave num_beams at 1."
+            f"{name} is not used by beam search; leave it out, or leave num_beams at 1."
             for name, given in beside.items()
             if given
         ]
     elif settings.length_penalty is not None:
-        faults.append("length_penalty: is used by beam search alone; set num_beams to 2 or more, or leave it out.")
+        faults.append("length_penalty is used by beam search alone; set num_beams to 2 or more, or leave it out.")
     if not settings.samples:
         narrowing = {
             "top_k": settings.top_k is not None,
@@ -82,10 +110,10 @@ def _contradictions(settings: DecodingSettings) -> list[str]:
             "num_samples": settings.num_samples > 1 and settings.num_beams == 1,
         }
         faults += [
-            f"{name}: has no effect while temperature is 0 (nothing is drawn); set temperature above 0, such as 1."
+            f"{name} has no effect while temperature is 0 (nothing is drawn); set temperature above 0, such as 1."
             for name, given in narrowing.items()
             if given
         ]
     if "" in settings.stop:
-        faults.append("stop: an empty text would end every answer at once; give at least one character.")
+        faults.append("stop holds an empty text, which would end every answer at once; give at least one character.")
     return faults
