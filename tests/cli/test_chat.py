@@ -5,6 +5,7 @@ from parrot import CHAT_TEMPLATE, parrot
 from typer.testing import CliRunner
 
 from conftest import tiny_tokenizer
+from lorakit.cli import screen
 from lorakit.cli.main import app
 from lorakit.errors import LorakitError
 from lorakit.generation.settings import DecodingSettings
@@ -58,6 +59,28 @@ def test_the_end_of_the_input_leaves_with_0(chatty):
 
 def test_quit_leaves_before_the_lines_behind_it(chatty):
     assert run(chatty, "/quit", "hi").stdout == ""
+
+
+def test_commands_are_known_in_capitals(chatty):
+    assert run(chatty, "/QUIT", "hi").stdout == ""
+
+
+@pytest.mark.parametrize("command", ["/quit", "/reset", "/help"])
+def test_what_stands_behind_a_command_that_takes_nothing_is_told(chatty, command):
+    result = run(chatty, f"{command} now", "hi")
+    assert f"{command} stands alone; leave out 'now'" in result.stderr
+    assert result.stdout == "ok\n"
+
+
+def test_prose_breaks_between_words_on_a_terminal(monkeypatch):
+    import io
+
+    from rich.console import Console
+
+    narrow = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=12, soft_wrap=True)
+    monkeypatch.setattr(screen, "console", lambda: narrow)
+    screen.say("several longer words", wrap=True)
+    assert narrow.file.getvalue().split("\n") == ["several ", "longer words", ""]
 
 
 def test_an_unknown_command_names_the_nearest(chatty):

@@ -229,3 +229,7 @@ def test_beams_are_reached_from_the_command(gpt2_folder):
     greedy = json.loads(answered(run(gpt2_folder, "The", "--max-new-tokens", "8", "--json")))
     beams = json.loads(answered(run(gpt2_folder, "The", "--max-new-tokens", "8", "--json", "--num-beams", "4")))
     assert beams["log_probability"] > greedy["log_probability"]
+
+
+def test_one_token_is_counted_in_the_singular(gpt2_folder):
+    assert "1 token ·" in run(gpt2_folder, "The", "--max-new-tokens", "1").stderr

@@ -25,6 +25,9 @@ _HELP = """\
 //…            say a text that begins with /
 Ctrl-C stops an answer."""
 
+_ALONE = ("/help", "/quit", "/reset")
+"""Commands that take nothing behind them."""
+
 
 def chat(
     target: options.Target,
@@ -68,9 +71,12 @@ def chat(
 
     writer = open_writer(target, base=base, revision=revision, device=device, dtype=dtype, raw=raw)
     for note in () if quiet else writer.target.notes:
-        screen.say(note)
+        screen.say(note, wrap=True)
     if not writer.chats:
-        screen.say("This model was not trained on conversations: each turn is a new prompt, and nothing is remembered.")
+        screen.say(
+            "This model was not trained on conversations: each turn is a new prompt, and nothing is remembered.",
+            wrap=True,
+        )
     if not quiet:
         screen.say("/help lists the commands; Ctrl-D leaves.")
     _talk(Conversation(writer, settings), quiet)
@@ -87,9 +93,13 @@ def _talk(conversation: Conversation, quiet: bool) -> None:
             continue
         try:
             if line.startswith("/") and not line.startswith("//"):
-                if line.strip() == "/quit":
+                command, _, rest = line.partition(" ")
+                command, rest = command.strip().lower(), rest.strip()
+                if rest and command in _ALONE:
+                    raise LorakitError(f"{command} stands alone; leave out {rest!r}.")
+                if command == "/quit":
                     return
-                _obey(conversation, line)
+                _obey(conversation, command, rest)
             elif line.strip():
                 _answer(conversation, line.removeprefix("/"), quiet)
         except LorakitError as error:
@@ -108,9 +118,7 @@ def _read_line() -> str:
     return line.rstrip("\r\n")
 
 
-def _obey(conversation: Conversation, line: str) -> None:
-    command, _, rest = line.partition(" ")
-    rest = rest.strip()
+def _obey(conversation: Conversation, command: str, rest: str) -> None:
     if command == "/help":
         screen.say(_HELP)
     elif command == "/reset":
@@ -141,6 +149,6 @@ def _answer(conversation: Conversation, text: str, quiet: bool) -> None:
     screen.emit("\n")
     if reply.dropped:
         turns = "turn was" if reply.dropped == 1 else f"{reply.dropped} turns were"
-        screen.say(f"The model can read no more: the oldest {turns} left out from here on.")
+        screen.say(f"The model can read no more: the oldest {turns} left out from here on.", wrap=True)
     if not quiet:
         screen.say(statistics([reply.completion], time.perf_counter() - begun), style="dim")

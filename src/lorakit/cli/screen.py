@@ -53,9 +53,16 @@ def emit(text: str) -> None:
     sys.stdout.flush()
 
 
-def say(text: str = "", style: str | None = None) -> None:
-    """Print one piece of prose on stderr, as text and never as markup."""
-    console().print(safe(text), style=style, markup=False)
+def say(text: str = "", style: str | None = None, wrap: bool = False) -> None:
+    """Print one piece of prose on stderr, as text and never as markup.
+
+    Args:
+        text: What to print.
+        style: Rich's name of a style.
+        wrap: Break lines between words where a terminal ends; a path or a command in the text could be broken too.
+    """
+    soft = not (wrap and console().is_terminal)
+    console().print(safe(text), style=style, markup=False, soft_wrap=soft)
 
 
 def print_error(error: Exception) -> None:
