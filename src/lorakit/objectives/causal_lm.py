@@ -132,14 +132,15 @@ class CausalLM:
         from torch.nn.functional import cross_entropy
 
         from lorakit.fast.logits import labelled_only
+        from lorakit.fast.shapes import rounded, rounded_row
 
         fast = self.label_logits_only
-        packed = {"segment_lengths": batch.lengths} if batch.lengths else {}
-        with labelled_only(model, batch.positions_L) if fast else nullcontext():
-            logits_BTV = model(**batch.inputs, **packed, use_cache=False).logits
+        count = len(batch.targets_L)
+        inputs = rounded_row(batch.inputs, batch.lengths) if batch.lengths else batch.inputs
+        with labelled_only(model, rounded(batch.positions_L)) if fast else nullcontext():
+            logits_BTV = model(**inputs, use_cache=False).logits
         logits_LV = logits_BTV.reshape(-1, logits_BTV.shape[-1])
-        if not fast:
-            logits_LV = logits_LV.index_select(0, batch.positions_L)
+        logits_LV = logits_LV[:count] if fast else logits_LV.index_select(0, batch.positions_L)
         return {"tokens": cross_entropy(logits_LV.float(), batch.targets_L, reduction="sum")}
 
     def _documents(self, rows: Sequence[Row]) -> Iterable[list[tuple[list[int], bool]]]:

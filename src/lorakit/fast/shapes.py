@@ -1,0 +1,43 @@
+"""Few shapes in place of many: sizes are rounded up, by rows that nobody reads.
+
+A processor's library compiles and keeps a kernel for each shape it meets. Packed rows differ in length at every step,
+so that a long run held gigabytes of kernels. Measured on the tiny model in bfloat16: 1,954 MB after 80 steps of all
+lengths and 739 MB with rounded ones, at the same speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional
+
+GRAIN = 64
+"""Sizes are multiples of this."""
+
+
+def rounded_up(size: int) -> int:
+    """Return the next multiple of `GRAIN`."""
+    return size + -size % GRAIN
+
+
+def rounded(positions_L: Tensor) -> Tensor:
+    """Return `positions_L` with position 0 appended up to a multiple of `GRAIN`; the caller leaves these scores out."""
+    return functional.pad(positions_L, (0, rounded_up(len(positions_L)) - len(positions_L)))
+
+
+def rounded_row(inputs: Mapping[str, Tensor], lengths: tuple[int, ...]) -> dict[str, Any]:
+    """Return the arguments of a packed row, rounded up by one more segment that no other segment sees.
+
+    Args:
+        inputs: ``input_ids`` and ``position_ids``, shape (1, T).
+        lengths: Lengths of the segments, which add up to T.
+
+    Returns:
+        The same with ``segment_lengths``, T a multiple of `GRAIN`.
+    """
+    width = sum(lengths)
+    extra = rounded_up(width) - width
+    padded = {name: functional.pad(value, (0, extra)) for name, value in inputs.items()}
+    return {**padded, "segment_lengths": (*lengths, extra) if extra else lengths}
