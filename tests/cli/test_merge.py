@@ -11,6 +11,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from conftest import tiny_llama
+from lorakit import __main__ as program
+from lorakit.errors import CheckpointError
+from lorakit.workflows.merging import merge
 
 
 def lorakit(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -45,6 +48,32 @@ def test_a_merge_without_its_base_says_what_to_type_and_leaves_nothing(adapter, 
     assert done.stdout == ""
     assert "--base FOLDER" in done.stderr
     assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_quiet_merge_prints_the_folder_alone(adapter, llama_folder, tmp_path):
+    done = lorakit("merge", str(adapter), "-o", str(tmp_path / "merged"), "--base", str(llama_folder), "-q")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{tmp_path / 'merged'}\n", "")
+
+
+def test_a_built_in_has_nothing_to_merge(tmp_path):
+    with pytest.raises(CheckpointError, match="builtin:tiny-gpt is a base model: there is nothing to merge"):
+        merge("tiny-gpt", tmp_path / "merged")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("point", ["fold", "_observe", "_compare", "_describe"])
+def test_ctrl_c_at_any_point_of_a_merge_leaves_nothing(adapter, llama_folder, tmp_path, monkeypatch, capsys, point):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"lorakit.workflows.merging.{point}", stop)
+    words = ["lorakit", "merge", str(adapter), "-o", str(tmp_path / "merged"), "--base", str(llama_folder)]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as leaving:
+        program.run()
+    assert leaving.value.code == 130
+    assert len(capsys.readouterr().err.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from conftest import save_checkpoint, tiny_gpt2, tiny_llama
@@ -17,7 +18,7 @@ from lorakit.adapters.bundle import open_target, write_bundle
 from lorakit.adapters.manifest import FORMAT, Base, Manifest
 from lorakit.checkpoints.finding import Checkpoint, find, tokenizer_fingerprint
 from lorakit.checkpoints.folders import whole_folder
-from lorakit.errors import CheckpointError
+from lorakit.errors import CheckpointError, LorakitError
 from lorakit.methods.settings import FreezeSettings, FullSettings, HeadSettings, LoraSettings
 from lorakit.types import PromptStyle
 from lorakit.workflows.merging import merge
@@ -191,6 +192,27 @@ def test_a_wrong_merge_is_told_and_leaves_nothing(tmp_path, gpt2_folder, monkeyp
     with pytest.raises(Exception, match="is not base and adapter"):
         merge(str(tmp_path / "run"), tmp_path / "merged")
     assert not any("merged" in file.name for file in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_an_adapter_that_gives_no_finite_numbers_is_refused_before_anything_is_written(tmp_path, gpt2_folder, dtype):
+    trained_run(tmp_path / "run", find(str(gpt2_folder)), LoraSettings(), "lora")
+    (tmp_path / "run" / "hashes.json").unlink()
+    file = tmp_path / "run" / "adapter_model.safetensors"
+    tensors = load_file(file)
+    for tensor in tensors.values():
+        tensor[0, 0] = 1e38
+    save_file(tensors, file)
+    with pytest.raises(LorakitError, match="base and adapter themselves give numbers that are not finite"):
+        merge(str(tmp_path / "run"), tmp_path / "merged", dtype)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_merge_around_its_adapter_is_refused(tmp_path, gpt2_folder):
+    trained_run(tmp_path / "runs" / "run", find(str(gpt2_folder)), LoraSettings(), "lora")
+    with pytest.raises(CheckpointError, match="which is read, so it is not replaced"):
+        merge(str(tmp_path / "runs" / "run"), tmp_path / "runs", force=True)
+    assert open_target(str(tmp_path / "runs" / "run")).form == "lora"
 
 
 def test_a_model_and_an_adapter_in_one_folder_are_refused(tmp_path, gpt2_folder):

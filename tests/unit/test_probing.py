@@ -52,7 +52,10 @@ def test_rows_that_have_gone_are_replaced_by_the_sentences(tmp_path, gpt2_folder
 
     folder = save_checkpoint(tmp_path / "model", tiny_gpt2())
     write_local(folder, {"recipe": json.dumps({"values": {"model": "any", "data": str(tmp_path / "gone.jsonl")}})})
-    assert probes_for(open_target(str(folder))).origin == "shipped sentences"
+    found = probes_for(open_target(str(folder)))
+    assert found.origin == "shipped sentences"
+    (note,) = found.notes
+    assert "gone.jsonl" in note
 
 
 def test_rows_too_long_to_leave_room_are_refused_by_name(gpt2_folder, pairs_file):

@@ -39,10 +39,7 @@ def fold(target: Target, folder: Path, dtype: str | None = None) -> None:
     Raises:
         CheckpointError: There is nothing to fold, a tensor does not fit, or a result is not finite.
     """
-    if target.form == "base":
-        raise CheckpointError(f"{target.folder} is a base model: there is nothing to merge.")
-    if target.form == "merged":
-        raise CheckpointError(f"{target.folder} is already merged; use it as it is.")
+    check_foldable(target)
     skeleton = target.base.skeleton()
     edits = _edits(target, skeleton)
     places = _places(target, skeleton)
@@ -61,6 +58,15 @@ def fold(target: Target, folder: Path, dtype: str | None = None) -> None:
         _write_index(folder, shards)
     tied = ties.is_tied(skeleton) and ties.head_name(skeleton) not in places
     whole.write_companions(folder, target.base, dtype or target.base.stored_dtype, tied)
+
+
+def check_foldable(target: Target) -> None:
+    """Raise CheckpointError for a model that has nothing beside it to fold in."""
+    # How a built-in was made is in its manifest; to whoever uses it, it is a base.
+    if target.form == "base" or target.base.identity.startswith("builtin:"):
+        raise CheckpointError(f"{target.base.identity} is a base model: there is nothing to merge.")
+    if target.form == "merged":
+        raise CheckpointError(f"{target.folder} is already merged; use it as it is.")
 
 
 def merged_weight(

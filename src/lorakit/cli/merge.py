@@ -38,6 +38,7 @@ def merge(
         typer.Option(metavar="ROWS", help="Rows to compare on; left out: the run's own, else a few shipped sentences."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the folder if lorakit wrote it.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No comparison and no notes: the folder alone.")] = False,
 ) -> None:
     """Fold an adapter into its base: a model folder that plain transformers loads, proved to say the same.
 
@@ -46,9 +47,10 @@ def merge(
     from lorakit.workflows.merging import merge as fold
 
     report = fold(target, output, dtype.value if dtype is not None else None, base=base, force=force, data=data)
-    for note in report.notes:
-        screen.say(note, style="yellow")
-    _show(report)
+    if not quiet:
+        for note in report.notes:
+            screen.say(note, style="yellow")
+        _show(report)
     typer.echo(screen.safe(str(output)))
 
 

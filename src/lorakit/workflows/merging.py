@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from lorakit.adapters import card
 from lorakit.adapters.bundle import Target, adapter_fingerprint, open_target
 from lorakit.adapters.manifest import Base, Manifest, library_versions, write_manifest
-from lorakit.adapters.merging import fold
+from lorakit.adapters.merging import check_foldable, fold
 from lorakit.checkpoints import finding, weights
 from lorakit.checkpoints.finding import tokenizer_fingerprint
 from lorakit.checkpoints.folders import check_destination, whole_folder
@@ -89,15 +89,17 @@ def merge(
         LorakitError: The adapter does not fit, the folder is taken, or the merged model says something else.
     """
     opened = open_target(target, base=base)
+    check_foldable(opened)
     output = Path(output).expanduser()
     _check_output(opened, output, force)
     probes = probes_for(opened, data, room=_NEW_TOKENS)
+    before = _observe(cast("PreTrainedModel", opened.load("float32")), opened, probes.examples, _diverged(opened))
+    notes = (*opened.notes, *probes.notes)
     with whole_folder(output, force) as aside:
         fold(opened, aside, dtype)
-        before = _observe(cast("PreTrainedModel", opened.load("float32")), opened, probes.examples)
         whole = finding.open_folder(Located(aside, f"local:{output.name}"))
-        after = _observe(whole.load("float32"), opened, probes.examples)
-        report = _compare(before, after, output, whole.stored_dtype, _size(aside), probes.origin, tuple(opened.notes))
+        after = _observe(whole.load("float32"), opened, probes.examples, _overflowed(whole.stored_dtype))
+        report = _compare(before, after, output, whole.stored_dtype, _size(aside), probes.origin, notes)
         _refuse_another_model(report)
         _describe(aside, opened, report)
     return report
@@ -126,7 +128,7 @@ class _Observed:
     """Greedy continuation of each probe, with the two best candidates of each step."""
 
 
-def _observe(model: PreTrainedModel, target: Target, examples: Sequence[Example]) -> _Observed:
+def _observe(model: PreTrainedModel, target: Target, examples: Sequence[Example], if_not_finite: str) -> _Observed:
     import torch
 
     from lorakit.generation.decoding import Watcher, decode
@@ -137,10 +139,26 @@ def _observe(model: PreTrainedModel, target: Target, examples: Sequence[Example]
     with torch.inference_mode():
         ids = [torch.from_numpy(example.ids).long() for example in examples]
         logits = [plain(input_ids=ids_T[None], use_cache=False).logits[0].float() for ids_T in ids]
+    if not all(bool(logits_TV.isfinite().all()) for logits_TV in logits):
+        raise LorakitError(if_not_finite)
     settings = DecodingSettings(max_new_tokens=_NEW_TOKENS)
     prompts = [_prompt(example) for example in examples]
     written = decode(plain, prompts, settings, target.eos_ids, watcher=Watcher(top=2))
     return _Observed(logits, _loss(logits, examples), written)
+
+
+def _diverged(target: Target) -> str:
+    return (
+        f"base and adapter themselves give numbers that are not finite: the training of {target.folder} diverged, or "
+        f"a file was edited. Train it again with a smaller learning rate, or use another copy; nothing was written."
+    )
+
+
+def _overflowed(dtype: str) -> str:
+    return (
+        f"the merged model gives numbers that are not finite, which base and adapter do not: they are too large for "
+        f"{dtype}. Merge with --dtype float32; nothing was written."
+    )
 
 
 def _prompt(example: Example) -> list[int]:

@@ -39,6 +39,7 @@ class Probes:
     examples: list[Example]
     origin: str
     """Where they come from, for the screen."""
+    notes: tuple[str, ...] = ()
 
 
 def probes_for(target: Target, data: str | None = None, room: int = 0) -> Probes:
@@ -52,7 +53,7 @@ def probes_for(target: Target, data: str | None = None, room: int = 0) -> Probes
     Raises:
         DataError: The rows given cannot be read or hold no label.
     """
-    recipe = _own_recipe(target)
+    recipe, missing = _own_recipe(target) if data is None else (None, ())
     if data is not None:
         (rows, kind), origin = _read(DataSettings(train=data), None, 0), f"rows of {Path(data).name}"
     elif recipe is not None:
@@ -71,18 +72,20 @@ def probes_for(target: Target, data: str | None = None, room: int = 0) -> Probes
     examples = [example for example in found if (example.labels[1:] >= 0).any()][:_ROWS]
     if not examples:
         raise DataError(f"no row to compare on fits into {limit} tokens and holds a label; give others with --data.")
-    return Probes(examples, origin)
+    return Probes(examples, origin, missing)
 
 
-def _own_recipe(target: Target) -> Recipe | None:
-    """Return the recipe a run was started with, where local.json has it and its rows are still there."""
+def _own_recipe(target: Target) -> tuple[Recipe | None, tuple[str, ...]]:
+    """Return the recipe a run was started with, where its rows are still there; else a note that they are not."""
     stored = read_local(target.folder).get("recipe")
     if stored is None:
-        return None
+        return None, ()
     recipe = check(json.loads(stored)["values"], "local.json")
     source = recipe.data.eval if isinstance(recipe.data.eval, str) else recipe.data.train
-    there = isinstance(source, str) and (source.startswith("recipe:") or Path(source).is_file())
-    return recipe if there else None
+    if isinstance(source, str) and (source.startswith("recipe:") or Path(source).exists()):
+        return recipe, ()
+    named = source if isinstance(source, str) else "several sources"
+    return None, (f"the rows of the run ({named}) are not at hand, so shipped sentences are compared; or give --data.",)
 
 
 def _read(data: DataSettings, held_out: float | str | SourceSettings | None, seed: int) -> tuple[list[Row], FormatName]:
