@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lorakit.adapters.manifest import read_local, write_local
+from lorakit.data.paths import HUB, SHIPPED, STANDARD_INPUT
 from lorakit.errors import LorakitError
 from lorakit.recipe import LoadedRecipe, check, resolved_yaml
 
 
 def as_local(loaded: LoadedRecipe) -> dict[str, str]:
     """Return the entry of local.json that `recall` reads: the recipe with its origins."""
-    values = loaded.recipe.model_dump(mode="json")
+    values = _located(loaded.recipe.model_dump(mode="json"), lambda path: path.absolute() if path.exists() else None)
     return {"recipe": json.dumps({"values": values, "origins": dict(loaded.origins), "source": loaded.source})}
 
 
@@ -45,7 +47,8 @@ def recall(work: Path, output: Path, given: LoadedRecipe | None) -> LoadedRecipe
     except (ValueError, KeyError, TypeError) as error:
         raise LorakitError(f"{output}/local.json is damaged ({error}); start the run anew with --force.") from error
     if given is not None:
-        differing = _differences(own["values"], given.recipe.model_dump(mode="json"))
+        now = given.recipe.model_dump(mode="json")
+        differing = _differences(_located(own["values"], Path.resolve), _located(now, Path.resolve))
         if differing:
             more = f"; and {len(differing) - 5} more" if len(differing) > 5 else ""
             raise LorakitError(
@@ -53,6 +56,22 @@ def recall(work: Path, output: Path, given: LoadedRecipe | None) -> LoadedRecipe
                 f"lorakit train --resume -o {shlex.quote(str(output))}"
             )
     return loaded
+
+
+def _located(values: dict[str, Any], place: Callable[[Path], Path | None]) -> dict[str, Any]:
+    """Return the values of a recipe with the files and folders of its rows put through `place`; None keeps one."""
+
+    def placed(source: Any) -> Any:
+        if isinstance(source, list):
+            return [placed(one) for one in source]
+        if isinstance(source, dict):
+            return {**source, "path": placed(source["path"])}
+        if not isinstance(source, str) or source == STANDARD_INPUT or source.startswith((HUB, SHIPPED)):
+            return source
+        return str(place(Path(source).expanduser()) or source)
+
+    data = {key: placed(value) if key in ("train", "eval") else value for key, value in values["data"].items()}
+    return {**values, "data": data}
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any], path: str = "") -> list[str]:
