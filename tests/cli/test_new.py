@@ -28,6 +28,12 @@ def test_stderr_tells_the_size_and_what_to_do_next(tmp_path):
     assert f"lorakit train --model {out} --data {tmp_path / 'text.txt'} --method full" in result.stderr
 
 
+def test_the_next_command_can_be_typed_where_names_hold_spaces(tmp_path):
+    (tmp_path / "my models").mkdir()
+    out, result = invoke(tmp_path / "my models")
+    assert f"lorakit train --model '{out}' --data '{tmp_path / 'my models' / 'text.txt'}' --method" in result.stderr
+
+
 def test_a_second_run_asks_for_force(tmp_path):
     invoke(tmp_path)
     _, again = invoke(tmp_path)

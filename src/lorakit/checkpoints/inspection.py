@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,8 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def _no_config(folder: Path) -> str:
     if (folder / "adapter_config.json").exists() or (folder / "manifest.json").exists():
-        return f"{folder} holds an adapter, not a whole model. Merge it first: lorakit merge {folder} -o NEW_FOLDER."
+        command = f"lorakit merge {shlex.quote(str(folder))} -o NEW_FOLDER"
+        return f"{folder} holds an adapter, not a whole model. Merge it first: {command}"
     return f"{folder} is no model folder: it holds no config.json."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -62,5 +63,6 @@ def new(
         f"{created.parameters:,} weights · {created.vocabulary:,} tokens in the vocabulary · "
         f"{created.size / 1e6:.1f} MB on disk"
     )
-    screen.say(f"Next: lorakit train --model {output} --data {tokenizer_from} --method full", style=screen.ACCENT)
+    command = ["lorakit", "train", "--model", str(output), "--data", str(tokenizer_from), "--method", "full"]
+    screen.say(f"Next: {shlex.join(command)}", style=screen.ACCENT)
     typer.echo(screen.safe(str(output)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,7 @@ def follow_parent(loaded: LoadedRecipe, target: Target) -> LoadedRecipe:
         shown = ", ".join(f"{key}: {earlier.get(key)!r} there, {asked.get(key)!r} here" for key in differing)
         raise LorakitError(
             f"{target.folder} cannot be gone on from with another method ({shown}). Leave these keys out, or merge it "
-            f"first and train on the merged model: lorakit merge {target.folder} -o DIR"
+            f"first and train on the merged model: lorakit merge {shlex.quote(str(target.folder))} -o DIR"
         )
     from pydantic import TypeAdapter
 
@@ -126,7 +127,7 @@ def _method_of(target: Target) -> dict[str, Any]:
     if not isinstance(adapter.target_modules, list) or adapter.rank_pattern or adapter.alpha_pattern:
         raise LorakitError(
             f"{target.folder} gives layers ranks of their own or names them by a pattern; merge it first and train on "
-            f"the merged model: lorakit merge {target.folder} -o DIR"
+            f"the merged model: lorakit merge {shlex.quote(str(target.folder))} -o DIR"
         )
     return {
         "name": "lora",
@@ -149,7 +150,7 @@ def _put_parent(model: PreTrainedModel, target: Target, trainable: Trainable) ->
         if odd:
             raise LorakitError(
                 f"{target.folder} adapts other layers than a method of its settings would ({odd[0]!r}); merge it first "
-                f"and train on the merged model: lorakit merge {target.folder} -o DIR"
+                f"and train on the merged model: lorakit merge {shlex.quote(str(target.folder))} -o DIR"
             )
         set_peft_model_state_dict(model, weights)
         return

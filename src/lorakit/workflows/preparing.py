@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -180,7 +181,8 @@ def _style(target: Target, format: Format, settings: CausalLMSettings) -> Prompt
         differing = [f"{key}: {before[key]!r} then, {now[key]!r} now" for key in now if before[key] != now[key]]
         raise LorakitError(
             f"{target.folder} was trained on rows that were framed in another way ({'; '.join(differing)}). Give rows "
-            f"of that kind, or merge it first and train on the merged model: lorakit merge {target.folder} -o DIR"
+            f"of that kind, or merge it first and train on the merged model: "
+            f"lorakit merge {shlex.quote(str(target.folder))} -o DIR"
         )
     return style
 

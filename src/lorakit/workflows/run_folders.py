@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import socket
 from collections.abc import Iterator
@@ -178,7 +179,7 @@ def _nothing_to_resume(output: Path) -> str:
     if (output / MANIFEST).exists():
         return (
             f"{output} is finished, so there is nothing to resume. Start a run with another -o, or go on from its "
-            f"result: lorakit train --model {output}"
+            f"result: lorakit train --model {shlex.quote(str(output))}"
         )
     return f"{output} holds no unfinished run, so there is nothing to resume. Start it without --resume."
 
