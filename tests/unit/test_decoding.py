@@ -115,3 +115,15 @@ def test_several_samples_stand_in_the_order_of_their_prompts():
 
 def test_no_prompts_give_no_answers():
     assert decode(tiny_gpt2(), [], DecodingSettings(), ()) == []
+
+
+def test_nothing_is_shown_of_a_step_whose_logits_overflow():
+    """A position of 1e38 is read at the third step; the text of the two before it is all that comes out."""
+    model, shown = tiny_gpt2(), []
+    with torch.no_grad():
+        model.transformer.wpe.weight[3] = 1e38
+        model.transformer.wpe.weight[3, 0] = float("inf")
+    watcher = Watcher(on_step=lambda _, __, step: shown.append(step.taken), top=1)
+    with pytest.raises(LorakitError, match="not finite at step 3"):
+        decode(model, [[1, 2]], DecodingSettings(max_new_tokens=8), set(), watcher=watcher)
+    assert len(shown) == 2

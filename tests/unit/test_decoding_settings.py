@@ -13,13 +13,13 @@ def refusal(**options):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"top_k": -1}, "top_k is -1; it must be at least 1."),
-        ({"top_p": 0.0}, "top_p is 0.0; it must be above 0."),
-        ({"min_p": 1.5}, "min_p is 1.5; it must be at most 1."),
-        ({"temperature": float("nan")}, "temperature is nan; it must be a finite number."),
-        ({"max_new_tokens": "many"}, "max_new_tokens is 'many'; it must be a whole number."),
-        ({"num_beams": 65}, "num_beams is 65; it must be at most 64."),
-        ({"stop": "\n"}, "stop is '\\n'; it must be a list of texts."),
+        ({"top_k": -1}, "top_k is -1; must be at least 1."),
+        ({"top_p": 0.0}, "top_p is 0.0; must be above 0."),
+        ({"min_p": 1.5}, "min_p is 1.5; must be at most 1."),
+        ({"temperature": float("nan")}, "temperature is nan; must be a finite number."),
+        ({"max_new_tokens": "many"}, "max_new_tokens is 'many'; must be a whole number."),
+        ({"num_beams": 65}, "num_beams is 65; must be at most 64."),
+        ({"stop": "\n"}, "stop is '\\n'; must be a list of texts."),
         ({"top_q": 1}, "top_q is no decoding option. Did you mean 'top_p'?"),
         (
             {"top_k": 3},

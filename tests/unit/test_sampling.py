@@ -41,7 +41,7 @@ def test_min_p_equals_that_of_transformers(p):
 
 
 def test_narrowing_applies_temperature_then_k_then_p_then_min_p():
-    expected = LOGITS_BV
+    expected = LOGITS_BV - LOGITS_BV.amax(dim=-1, keepdim=True)  # changes no probability
     for processor in (TemperatureLogitsWarper(0.7), TopKLogitsWarper(20), TopPLogitsWarper(0.9), MinPLogitsWarper(0.1)):
         expected = processor(NO_IDS, expected)
     settings = DecodingSettings(temperature=0.7, top_k=20, top_p=0.9, min_p=0.1)
@@ -90,10 +90,16 @@ def test_the_stream_of_an_answer_depends_on_seed_prompt_and_sample(other):
     ],
 )
 def test_an_option_that_cannot_work_is_named(options, named):
-    with pytest.raises(LorakitError, match=f"  {named}: "):
+    with pytest.raises(LorakitError, match=f"  {named} (is|has|holds) "):
         DecodingSettings(**options)
 
 
 def test_all_faults_of_the_options_are_told_together():
-    with pytest.raises(LorakitError, match=r"(?s)temperature: .*top_p: "):
+    with pytest.raises(LorakitError, match=r"(?s)temperature is -1.*top_p is 2"):
         DecodingSettings(temperature=-1.0, top_p=2.0)
+
+
+@pytest.mark.parametrize("temperature", [1e-20, 1e-38, 1e-45, 1e-300])
+def test_next_to_no_temperature_draws_the_most_probable_token(temperature):
+    logits_BV = narrow(LOGITS_BV, DecodingSettings(temperature=temperature))
+    assert torch.equal(draw(logits_BV, [0.0, 0.3, 0.6, 0.999]), LOGITS_BV.argmax(dim=-1))

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from lorakit.generation.settings import DecodingSettings
 
+LEAST_TEMPERATURE = 1e-30
+"""A lower one is read as this: float32 would round it to 0, and the draw is the most probable token either way."""
+
 
 def penalise_repetition(logits_BV: Tensor, seen_BV: Tensor, penalty: float) -> Tensor:
     """Make tokens that were seen before less probable (Keskar et al. 2019, arXiv:1909.05858, section 4.1).
@@ -51,7 +54,8 @@ def keep_min_p(logits_BV: Tensor, p: float) -> Tensor:
 
 def narrow(logits_BV: Tensor, settings: DecodingSettings) -> Tensor:
     """Apply temperature, top-k, top-p and min-p, in this order, to the logits of a draw, shape (B, V)."""
-    logits_BV = logits_BV / settings.temperature
+    # Below the largest all are negative, so that a division by next to nothing cannot overflow to plus infinity.
+    logits_BV = (logits_BV - logits_BV.amax(dim=-1, keepdim=True)) / max(settings.temperature, LEAST_TEMPERATURE)
     if settings.top_k is not None:
         logits_BV = keep_top_k(logits_BV, settings.top_k)
     if settings.top_p is not None:

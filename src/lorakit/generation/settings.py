@@ -50,8 +50,8 @@ class DecodingSettings(BaseModel):
     """Draw among the fewest tokens whose probabilities sum to p."""
     min_p: float | None = Field(default=None, ge=0, le=1)
     """Draw among tokens at least this many times as probable as the most probable one."""
-    repetition_penalty: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """Above 1, makes tokens of the prompt and the answer so far less probable; 1 leaves them alone."""
+    repetition_penalty: float = Field(default=1.0, ge=0.01, le=100, allow_inf_nan=False)
+    """Above 1, makes tokens of the prompt and the answer so far less probable; 1 leaves them alone; 0.01 to 100."""
     num_samples: int = Field(default=1, ge=1)
     """Answers drawn for each prompt."""
     num_beams: int = Field(default=1, ge=1, le=MOST_BEAMS)
@@ -83,12 +83,12 @@ class DecodingSettings(BaseModel):
 
 
 def _plainly(fault: ErrorDetails, known: Iterable[str]) -> str:
-    """Return one fault of pydantic's as ``top_k is -1; it must be at least 1.``"""
+    """Return one fault of pydantic's as ``top_k is -1; must be at least 1.``"""
     name = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         return f"{name} is no decoding option. {nearest(name, known)}".rstrip()
     requirement = _REQUIREMENTS.get(fault["type"], fault["msg"]).format(**fault.get("ctx", {}))
-    return f"{name} is {fault['input']!r}; it {requirement}."
+    return f"{name} is {fault['input']!r}; {requirement}."
 
 
 def _contradictions(settings: DecodingSettings) -> list[str]:
