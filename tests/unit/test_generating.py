@@ -29,8 +29,18 @@ def test_half_of_a_character_pair_is_no_prompt(gpt2_folder):
 
 
 def test_an_unknown_device_names_the_known_ones(gpt2_folder):
-    with pytest.raises(LorakitError, match="auto, cpu, cuda, mps"):
+    with pytest.raises(LorakitError, match='device is "gpu"; must be auto, cpu, cuda or mps'):
         lorakit.generate(gpt2_folder, "a", device="gpu")
+
+
+def test_a_device_is_checked_before_the_target_is_looked_for():
+    with pytest.raises(LorakitError, match="Did you mean 'cpu'"):
+        lorakit.generate("no-such-model", "a", device="tpu")
+
+
+def test_prompts_far_apart_share_no_batch():
+    batches = by_length([1] * 300, DecodingSettings(max_new_tokens=1), budget=10_000)
+    assert [(min(batch), max(batch)) for batch in batches] == [(0, 127), (128, 255), (256, 299)]
 
 
 def test_the_batches_of_a_call_do_not_change_what_is_drawn(gpt2_folder, monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -20,7 +20,7 @@ Revision = Annotated[
     str | None, typer.Option(metavar="NAME", help="Branch, tag or commit on the Hub.", rich_help_panel=_MODEL)
 ]
 Device = Annotated[
-    Literal["auto", "cpu", "cuda", "mps"],
+    str,
     typer.Option(
         metavar="NAME",
         help="auto, cpu, cuda or mps; auto takes the accelerator where there is one.",
@@ -28,7 +28,7 @@ Device = Annotated[
     ),
 ]
 Dtype = Annotated[
-    Literal["auto", "float32", "bfloat16", "float16"],
+    str,
     typer.Option(
         metavar="NAME",
         help="auto, float32, bfloat16 or float16; auto takes bfloat16 on a GPU that has it, else float32.",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from lorakit.errors import LorakitError
 from lorakit.generation.settings import DecodingSettings
 from lorakit.types import PromptStyle
-from lorakit.workflows.placing import place
+from lorakit.workflows.placing import check_place, place
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -231,6 +231,7 @@ def open_writer(
     Raises:
         LorakitError: The target or its base is not found or damaged, or the device is not there.
     """
+    check_place(device, dtype)
     from lorakit.adapters.bundle import open_target
 
     opened = open_target(str(target), revision, base)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from lorakit.errors import LorakitError
+from lorakit.errors import LorakitError, nearest
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def check_place(device: str, dtype: str) -> None:
+    """Raise LorakitError for a device or a dtype that no computer has; loads nothing."""
+    for name, given, accepted in (("device", device, DEVICES), ("dtype", dtype, DTYPES)):
+        if given not in accepted:
+            listed = f"{', '.join(accepted[:-1])} or {accepted[-1]}"
+            raise LorakitError(f'{name} is "{given}"; must be {listed}. {nearest(given, accepted)}'.rstrip())
 
 
 def place(device: str = "auto", dtype: str = "auto") -> tuple[str, str]:
@@ -18,11 +26,9 @@ def place(device: str = "auto", dtype: str = "auto") -> tuple[str, str]:
     Raises:
         LorakitError: No such device or dtype, or this computer does not have the device.
     """
+    check_place(device, dtype)
     import torch
 
-    for name, given, accepted in (("device", device, DEVICES), ("dtype", dtype, DTYPES)):
-        if given not in accepted:
-            raise LorakitError(f"{name} {given!r} is not known; give one of {', '.join(accepted)}.")
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     chosen = next(name for name, there in present.items() if there) if device == "auto" else device
     if not present[chosen]:
