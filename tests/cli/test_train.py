@@ -182,7 +182,7 @@ def test_an_adapter_is_not_gone_on_from_with_another_rank(tmp_path, finished):
     folder, _, rows = finished
     said = fault(run("--model", folder, "--data", rows, "-o", tmp_path / "run", *SMALL, "--set", "method.rank=8"))
     assert "rank: 4 there, 8 here" in said
-    assert f"lorakit merge {folder}" in said
+    assert f"lorakit merge '{folder}'" in said
 
 
 def test_a_frozen_half_is_gone_on_from_at_its_own_learning_rate(tmp_path, gpt2_folder, pairs_file):
