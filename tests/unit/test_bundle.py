@@ -208,6 +208,11 @@ def test_an_adapter_that_gives_no_finite_numbers_is_refused_before_anything_is_w
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
 
 
+def test_an_adapter_of_a_built_in_is_merged(tmp_path):
+    trained_run(tmp_path / "run", find("tiny-gpt"), LoraSettings(), "lora")
+    assert merge(str(tmp_path / "run"), tmp_path / "merged", "float32").same_text == 1
+
+
 def test_a_merge_around_its_adapter_is_refused(tmp_path, gpt2_folder):
     trained_run(tmp_path / "runs" / "run", find(str(gpt2_folder)), LoraSettings(), "lora")
     with pytest.raises(CheckpointError, match="which is read, so it is not replaced"):

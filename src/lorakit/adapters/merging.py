@@ -62,8 +62,9 @@ def fold(target: Target, folder: Path, dtype: str | None = None) -> None:
 
 def check_foldable(target: Target) -> None:
     """Raise CheckpointError for a model that has nothing beside it to fold in."""
+    alone = target.folder == target.base.folder
     # How a built-in was made is in its manifest; to whoever uses it, it is a base.
-    if target.form == "base" or target.base.identity.startswith("builtin:"):
+    if target.form == "base" or (alone and target.base.identity.startswith("builtin:")):
         raise CheckpointError(f"{target.base.identity} is a base model: there is nothing to merge.")
     if target.form == "merged":
         raise CheckpointError(f"{target.folder} is already merged; use it as it is.")
