@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 
 import lorakit
 from lorakit.errors import LorakitError
+from lorakit.generation.dealing import by_length
 from lorakit.generation.settings import DecodingSettings
-from lorakit.workflows.generating import by_length
 
 
 @given(st.lists(st.integers(1, 60), max_size=30), st.integers(1, 3))
