@@ -104,6 +104,15 @@ def test_ctrl_c_keeps_the_finished_lines_beside_the_output(gpt2_folder, prompts,
     assert sorted(file.name for file in tmp_path.iterdir()) == ["answers.jsonl", "answers.jsonl.partial", "p.txt"]
 
 
+def test_ctrl_c_keeps_a_finished_answer_behind_an_unfinished_one(
+    gpt2_folder, prompts, tmp_path, interrupted_in_the_third, monkeypatch
+):
+    monkeypatch.setattr(generating, "by_length", lambda lengths, _: [[2], [1], [0]])
+    run(gpt2_folder, "--input", prompts, "-o", tmp_path / "a.jsonl", "--max-new-tokens", "2")
+    kept = (tmp_path / "a.jsonl.partial").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["prompt"] for line in kept] == ["a long prompt of several words", "three"]
+
+
 def test_ctrl_c_finds_the_finished_lines_on_stdout(gpt2_folder, prompts, interrupted_in_the_third):
     result = run(gpt2_folder, "--input", prompts, "--max-new-tokens", "2")
     assert "stopped; 2 answers written" in str(result.exception)

@@ -130,7 +130,7 @@ class Writer:
         Returns:
             `num_samples` answers a prompt, in the order of the prompts.
         """
-        return [completion for group in self.each(prompts, settings, watcher=watcher) for completion in group]
+        return [completion for _, group in self.each(prompts, settings, watcher=watcher) for completion in group]
 
     def each(
         self,
@@ -140,7 +140,7 @@ class Writer:
         places: Sequence[str] = (),
         watcher: Watcher | None = None,
         on_done: Callable[[int], None] | None = None,
-    ) -> Iterator[list[Completion]]:
+    ) -> Iterator[tuple[int, list[Completion]]]:
         """Like `write`, but give the answers to each prompt as soon as they and all before them are there.
 
         Args:
@@ -151,7 +151,8 @@ class Writer:
             on_done: Told how many prompts have been answered so far.
 
         Yields:
-            The `num_samples` answers of one prompt, in the order of the prompts.
+            The number of a prompt and its `num_samples` answers, in the order of the prompts. Where an error or Ctrl-C
+            cuts the work short, the finished ones behind a gap come before it is raised.
         """
         from lorakit.generation.decoding import Watcher
 
@@ -165,15 +166,19 @@ class Writer:
         joined = self.style.format == "text" and all(isinstance(prompt, str) for prompt in prompts)
         ready: dict[int, list[Completion]] = {}
         done = given = 0
-        for found in self._batches(encoded, settings, joined, watcher):
-            for answer in found:
-                ready.setdefault(answer.prompt, []).append(Completion.of(prompts[answer.prompt], answer))
-            done += len(found) // settings.num_samples
-            if on_done is not None:
-                on_done(done)
-            while given in ready:
-                yield ready.pop(given)
-                given += 1
+        try:
+            for found in self._batches(encoded, settings, joined, watcher):
+                for answer in found:
+                    ready.setdefault(answer.prompt, []).append(Completion.of(prompts[answer.prompt], answer))
+                done += len(found) // settings.num_samples
+                if on_done is not None:
+                    on_done(done)
+                while given in ready:
+                    yield given, ready.pop(given)
+                    given += 1
+        except (KeyboardInterrupt, LorakitError):
+            yield from sorted(ready.items(), key=lambda item: item[0])
+            raise
 
     def _encode_from(self, place: str | None, prompt: Prompt) -> list[int]:
         try:

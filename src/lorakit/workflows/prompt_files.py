@@ -71,7 +71,8 @@ def answers(
         LorakitError: A prompt cannot be read by the model; names its line.
     """
     prompts, places = [row.prompt for row in rows], [row.where for row in rows]
-    for row, completions in zip(rows, writer.each(prompts, settings, places=places, on_done=on_done), strict=True):
+    for number, completions in writer.each(prompts, settings, places=places, on_done=on_done):
+        row = rows[number]
         for completion in completions:
             sample = {"sample": completion.sample} if settings.num_samples > 1 else {}
             yield json.dumps({**row.fields, **completion.as_json(), **sample}, ensure_ascii=False), completion
