@@ -19,7 +19,8 @@ def test_positions_keep_their_order_before_what_is_appended():
 
 
 def test_a_row_gets_one_more_segment_and_the_others_stay():
-    inputs = {"input_ids": torch.full((1, 70), 7), "position_ids": torch.cat([torch.arange(30), torch.arange(40)])[None]}
+    positions = torch.cat([torch.arange(30), torch.arange(40)])[None]
+    inputs = {"input_ids": torch.full((1, 70), 7), "position_ids": positions}
     row = rounded_row(inputs, (30, 40))
     assert row["segment_lengths"] == (30, 40, 58)
     assert torch.equal(row["input_ids"][:, :70], inputs["input_ids"])
