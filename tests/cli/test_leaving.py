@@ -1,5 +1,6 @@
 """How the program leaves: an exit code and one line, never a traceback."""
 
+import shlex
 import subprocess
 import sys
 
@@ -20,7 +21,7 @@ def leave(monkeypatch, capsys, raising):
 
 def shell(line):
     done = subprocess.run(
-        ["bash", "-c", line.replace("lorakit", f"{sys.executable} -m lorakit")],
+        ["bash", "-c", line.replace("lorakit", f"{shlex.quote(sys.executable)} -m lorakit")],
         capture_output=True,
         encoding="utf-8",
         check=False,

@@ -76,6 +76,7 @@ def train(
     Example: lorakit train --model tiny-gpt --data rows.csv -o runs/x
     """
     from lorakit.cli import progress, report
+    from lorakit.workflows.launching import leave_group
     from lorakit.workflows.training import Prepared
     from lorakit.workflows.training import train as run
 
@@ -95,15 +96,18 @@ def train(
     overrides += [_assignment(text) for text in settings or []]
     loaded = _loaded(recipe, overrides, resume, data)
     verbosity = verbose - quiet
-    result = run(
-        loaded,
-        output or (_default_output(recipe, data) if loaded is not None else None),
-        resume=resume,
-        force=force,
-        dry_run=dry_run,
-        reporters=[progress.reporter(verbosity)],
-        on_prepared=None if quiet else report.show_start,
-    )
+    try:
+        result = run(
+            loaded,
+            output or (_default_output(recipe, data) if loaded is not None else None),
+            resume=resume,
+            force=force,
+            dry_run=dry_run,
+            reporters=[progress.reporter(verbosity)],
+            on_prepared=None if quiet else report.show_start,
+        )
+    finally:
+        leave_group()
     prepared = result if isinstance(result, Prepared) else result.prepared
     if not prepared.speaks:
         return

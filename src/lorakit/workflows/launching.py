@@ -57,6 +57,14 @@ def _check_trackers(recipe: Recipe) -> None:
             raise LorakitError(f"train.trackers names {name}, which is not installed here: pip install {extra}")
 
 
+def leave_group() -> None:
+    """Leave the group of processes, where there is one; a process that ends inside it may be killed by its threads."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 def from_first(accelerator: Any, value: Any) -> Any:
     """Return the first process's `value` on every process."""
     if accelerator.num_processes == 1:
