@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install quickstart test lint types docs bench clean
+.PHONY: install quickstart test lint types clean
 
 install: .venv/.installed
 
