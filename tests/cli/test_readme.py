@@ -13,7 +13,7 @@ from scripts import cli_reference
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from lorakit.checkpoints.locating import builtins, locate
+from lorakit.checkpoints.locating import locate
 from lorakit.cli.main import app
 
 ROOT = Path(__file__).parents[2]
@@ -96,11 +96,6 @@ def test_the_reference_is_what_the_command_line_says_of_itself():
     assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == cli_reference.page()
 
 
-needs_the_builtin = pytest.mark.skipif(
-    "tiny-gpt" not in builtins(), reason="the built-in checkpoint is not made yet; scripts/pretrain.sh makes it"
-)
-
-
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
     """A folder like a reader's: the examples, and under the name of E2E's table the one with the same columns."""
@@ -127,14 +122,12 @@ def results(desk):
     return found
 
 
-@needs_the_builtin
 def test_the_commands_of_the_readme_run_as_written(results):
     failed = {command: (result.exception, result.stderr) for command, result in results.items() if result.exit_code}
     assert failed == {}
     assert {arguments(command)[0] for command in results} == {"train", "generate", "chat", "merge", "recipes", "base"}
 
 
-@needs_the_builtin
 def test_the_lines_for_plain_peft_write_what_lorakit_writes(results):
     [(_, lines)] = blocks(READMES[0], "python")
     written = io.StringIO()
