@@ -29,6 +29,8 @@ class Family:
     """Key of config.json that bounds the length of an input; None where nothing bounds it."""
     packs: bool = True
     """Whether rows may be packed end to end (measured, and proved again at the start of each run)."""
+    first_position: int = 0
+    """Number of the first position of a text: RoBERTa and its kin count from the padding id + 1."""
     listed: bool = True
     """False for a type that stands outside the table."""
 

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
+    from lorakit.families import Family
+
+TooLong = Literal["error", "drop", "truncate_prompt", "truncate"]
+"""What is done with a row that is too long: stop, leave it out, cut its prompt at the start, or its text at the end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -32,7 +37,30 @@ class Row:
         return f"{self.source} line {self.line}"
 
 
-FormatName = Literal["text", "prompt_completion", "chat"]
+FormatName = Literal["text", "prompt_completion", "chat", "source_target", "labelled", "tagged", "extractive"]
+
+HeadTask = Literal[
+    "causal_lm",
+    "masked_lm",
+    "masked_lm_nsp",
+    "seq2seq_lm",
+    "sequence_classification",
+    "token_classification",
+    "question_answering",
+]
+Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Which output stands on a model."""
+
+    task: HeadTask
+    """What its scores are about; ``masked_lm_nsp`` scores words and next sentences, as in BERT's own pretraining."""
+    labels: tuple[str, ...] = ()
+    """Names of the classes or tags, in the order of the scores; empty where the head has none."""
+    problem: Problem | None = None
+    """Of ``sequence_classification``: how scores become labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +68,13 @@ class Format:
     """What the columns of the rows mean."""
 
     name: FormatName
-    """``text``: documents. ``prompt_completion``: a question and its answer. ``chat``: a list of messages."""
+    """What canonical rows hold.
+
+    ``text``: {text}, documents. ``prompt_completion``: {prompt, completion}. ``chat``: {messages}.
+    ``source_target``: {source, target}. ``labelled``: {text}, where two texts are compared {text_pair}, and one of
+    {label: str}, {labels: list of str}, {score: float}. ``tagged``: {tokens: list of str, tags: list of str}.
+    ``extractive``: {question, context, answers: list of {text, start}}, the list empty where there is no answer.
+    """
     columns: Mapping[str, tuple[str, ...]]
     """Role -> the file's columns that fill it; ``{"prompt": ("instruction", "input"), "completion": ("output",)}``."""
     unused: tuple[str, ...] = ()
@@ -62,19 +96,31 @@ class PromptStyle:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One encoded row, without padding."""
+    """One encoded row, or a piece of one, without padding."""
 
     ids: np.ndarray
-    """Token ids, shape (T,), int32."""
+    """Token ids that the model (of an encoder-decoder: its encoder) reads, shape (T,), int32."""
     labels: np.ndarray
-    """The token to be learned at each position or -100, shape (T,), int32; not shifted (`labels[t]` is `ids[t]`)."""
+    """What is to be learned, as its objective reads it.
+
+    Next tokens or tags: one a position or -100, shape (T,), int32, not shifted. Two numbers for a span; one for a
+    class; one a class, float32, for several classes at once or a score; one for next sentences; empty where labels are
+    drawn at collation (masks).
+    """
     row: int
     """Number of the row in reading order, from 0: what random masks and error messages refer to."""
     where: str = ""
     """Origin of the row, for messages."""
+    target: np.ndarray | None = None
+    """Ids that the decoder of an encoder-decoder writes, its end included, shape (U,), int32."""
+    segments: np.ndarray | None = None
+    """Token types of a pair of texts: 0 in the first, 1 in the second, shape (T,), int32."""
+    part: int = 0
+    """Number of the piece of its row, from 0."""
 
     def __len__(self) -> int:
-        return len(self.ids)
+        """Tokens that are computed: read and written."""
+        return len(self.ids) + (0 if self.target is None else len(self.target))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +129,12 @@ class Batch:
 
     inputs: Mapping[str, Tensor]
     """Arguments of the model's forward: ``input_ids`` (1, T) or (B, T), ``position_ids``, ``attention_mask``."""
-    positions_L: Tensor
-    """Flat indices, over B * T, of the positions whose next token is learned; shape (L,), int64."""
-    targets_L: Tensor
-    """The tokens to be learned there, shape (L,), int64."""
+    targets: Mapping[str, Tensor]
+    """What is learned, by names of the objective's own.
+
+    ``positions_L`` are flat indices, over B * T, of positions whose scores count, and ``targets_L`` what is learned
+    there, both int64; ``labels_B`` or ``labels_BO`` the classes of rows.
+    """
     lengths: tuple[int, ...]
     """Length of each segment of a packed row; empty for padded rows."""
     rows: tuple[int, ...]
@@ -95,22 +143,71 @@ class Batch:
     """Real (not padding) tokens."""
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What an objective is made for: everything it may ask about the model, the rows and the recipe."""
+
+    settings: Any
+    """Its own section of the recipe (`objectives/settings.py`)."""
+    tokenizer: Any
+    family: Family
+    config: Mapping[str, Any]
+    """config.json of the checkpoint."""
+    format: FormatName
+    style: PromptStyle
+    """How prompts are framed; of causal language models alone."""
+    max_length: int
+    """Longest example in tokens."""
+    labels: tuple[str, ...] = ()
+    """Names of the classes or tags, in the order of the scores."""
+    problem: Problem | None = None
+    too_long: TooLong = "error"
+    label_logits_only: bool = True
+    """Whether the fast path of `fast/logits.py` is taken."""
+    seed: int = 0
+
+
 class Objective(Protocol):
-    """WHAT is learned: columns, encoding, collation, loss sums and their counts."""
+    """WHAT is learned: columns, encoding, collation, loss sums and their counts, predictions, metrics."""
 
     name: str
+    packs: bool
+    """Whether its examples may lie end to end in one row."""
 
-    def encode(self, rows: Sequence[Row]) -> list[Example]:
+    @property
+    def head(self) -> Head:
+        """The output it needs on the model."""
+
+    @property
+    def notes(self) -> list[str]:
+        """Counted lines about rows that were cut, left out or mended."""
+
+    def encode(self, rows: Sequence[Row], first: int = 0) -> list[Example]:
         """Turn canonical rows into examples; raises DataError naming the row."""
 
-    def collate(self, examples: Sequence[Example], packed: bool) -> Batch:
-        """Lay examples side by side, flat (`packed`) or padded at the right."""
+    def learned(self, example: Example) -> int:
+        """Return how many predictions of an example are scored, about."""
+
+    def collate(self, examples: Sequence[Example], packed: bool, epoch: int | None = None) -> Batch:
+        """Lay examples side by side, flat (`packed`) or padded at the right.
+
+        Random masks are drawn from (seed, epoch, row, part); without an epoch they are always the same ones.
+        """
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Return, for each named term of the loss, over how many predictions it sums."""
 
+    def outputs(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Return the raw scores of a batch by name, only those that the loss needs; the first axis numbers them."""
+
+    def losses(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Return each term's loss summed, not averaged, over its predictions; shape () each, in nats, float32."""
+
     def loss_sums(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Return each term's loss summed, not averaged, over those predictions; shape () each, in nats."""
+        """Return `losses` of `outputs`."""
+
+    def tallies(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, tuple[float, float]]:
+        """Return what an evaluation counts besides: name -> (hits, of how many), such as ``nsp_accuracy``."""
 
 
 @dataclass(frozen=True, slots=True)

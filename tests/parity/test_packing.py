@@ -122,7 +122,7 @@ def test_the_output_layer_sees_labelled_positions_alone():
     learner = objective()
     batch = learner.collate(examples, packed=True)
     learner.loss_sums(model, batch)
-    assert seen == [rounded_up(len(batch.targets_L))]
+    assert seen == [rounded_up(len(batch.targets["targets_L"]))]
     assert seen[0] <= 192 < 240
 
 

@@ -49,7 +49,7 @@ def test_the_first_token_of_a_row_is_never_a_target():
     for packed in (True, False):
         batch = learner.collate(examples, packed=packed)
         assert learner.counts(batch) == {"tokens": 5 + 6}
-        assert batch.targets_L.tolist() == [*examples[0].ids[1:].tolist(), *examples[1].ids[1:].tolist()]
+        assert batch.targets["targets_L"].tolist() == [*examples[0].ids[1:].tolist(), *examples[1].ids[1:].tolist()]
 
 
 def test_prompts_are_learned_too_when_asked():
@@ -113,7 +113,7 @@ def test_a_long_document_is_learned_once_token_by_token(max_length):
     windows = learner.encode(rows([{"text": text}]))
     assert all(len(window) <= max_length for window in windows)
     batches = [learner.collate([window], packed=True) for window in windows]
-    assert [int(one) for batch in batches for one in batch.targets_L] == ids[1:]
+    assert [int(one) for batch in batches for one in batch.targets["targets_L"]] == ids[1:]
     for window in windows:
         assert window.labels[0] == IGNORED
 
@@ -123,8 +123,8 @@ def test_padding_carries_no_label_and_no_attention():
     batch = learner.collate(random_examples([4, 9]), packed=False)
     assert batch.inputs["attention_mask"].tolist() == [[1] * 4 + [0] * 5, [1] * 9]
     flat = batch.inputs["attention_mask"].reshape(-1)
-    assert flat[batch.positions_L].all()
-    assert flat[batch.positions_L + 1].all()
+    assert flat[batch.targets["positions_L"]].all()
+    assert flat[batch.targets["positions_L"] + 1].all()
     assert batch.tokens == 13
 
 

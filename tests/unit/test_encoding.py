@@ -91,8 +91,8 @@ def test_pad_and_end_are_one_token_and_the_end_is_learned_all_the_same():
         rows([{"prompt": "a", "completion": "b"}, {"prompt": "a", "completion": "a much longer one"}])
     )
     batch = learner.collate(examples, packed=False)
-    assert int((batch.targets_L == tokenizer.eos_token_id).sum()) == 2
-    assert len(batch.targets_L) == sum(len(learned(example)) for example in examples)
+    assert int((batch.targets["targets_L"] == tokenizer.eos_token_id).sum()) == 2
+    assert len(batch.targets["targets_L"]) == sum(len(learned(example)) for example in examples)
 
 
 @pytest.mark.parametrize("format_name", ["text", "prompt_completion", "chat"])

@@ -16,9 +16,10 @@ SOURCE = Path(__file__).parents[2] / "src"
 
 FLOORS = (
     {"errors"},
-    {"types", "families"},
+    {"families"},
+    {"types"},
     {"checkpoints"},
-    {"data", "fast"},
+    {"data", "fast", "metrics"},
     {"objectives", "methods", "adapters"},
     {"explain", "reports", "generation"},
     {"training"},

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
 
 from lorakit.data.encoding import TextEncoder
 from lorakit.errors import DataError
+from lorakit.objectives.base import IGNORED, Shared, hits, read_by_model, word_loss, word_scores
 from lorakit.objectives.settings import CausalLMSettings
-from lorakit.types import Batch, Example, Row
+from lorakit.types import Batch, Example, Head, Job, Row, TooLong
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-IGNORED = -100
-"""Label of a position that is not learned."""
-
 
 @dataclass
-class CausalLM:
+class CausalLM(Shared):
     """Next-token prediction (Radford et al. 2018, equation 1), summed over labelled tokens.
 
     Labels are set by position, never by token id, so the EOS of an answer is learned also where pad and EOS are one.
@@ -32,13 +30,21 @@ class CausalLM:
     encoder: TextEncoder
     max_length: int
     """Longest example in tokens."""
-    too_long: Literal["error", "drop", "truncate_prompt"] = "error"
+    too_long: TooLong = "error"
     label_logits_only: bool = True
     """Whether the fast path of `fast/logits.py` is taken."""
     counted: Counter[str] = field(default_factory=Counter)
     """How many rows each `too_long` policy has met, over all calls of `encode`."""
 
     name = "causal_lm"
+    head = Head("causal_lm")
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """Return the objective for `job`."""
+        settings = cast(CausalLMSettings, job.settings)
+        encoder = TextEncoder(job.tokenizer, job.style)
+        return cls(settings, encoder, job.max_length, job.too_long, job.label_logits_only)
 
     @property
     def notes(self) -> list[str]:
@@ -86,36 +92,25 @@ class CausalLM:
             raise DataError(self._refusal(refused))
         return examples
 
-    def collate(self, examples: Sequence[Example], packed: bool) -> Batch:
+    def collate(self, examples: Sequence[Example], packed: bool, epoch: int | None = None) -> Batch:
         """Lay examples end to end in one row (`packed`), or one below the other, padded at the right.
 
         Padding carries the EOS id, no label, and attention mask 0.
         """
         import torch
 
-        from lorakit.fast.varlen import positions
-
+        inputs, starts = read_by_model([example.ids for example in examples], packed, self.encoder.eos_id)
+        # The position before a labelled token predicts it; the first token of a row has none before it.
+        before = [np.flatnonzero(example.labels[1:] != IGNORED) for example in examples]
+        learned = [start + before_L for start, before_L in zip(starts, before, strict=True)]
+        targets = [example.labels[before_L + 1] for example, before_L in zip(examples, before, strict=True)]
         lengths = tuple(len(example) for example in examples)
-        width = sum(lengths) if packed else max(lengths)
-        ids_BT = np.full((1 if packed else len(examples), width), self.encoder.eos_id, dtype=np.int64)
-        starts = np.cumsum((0, *lengths[:-1])) if packed else np.arange(len(examples)) * width
-        learned: list[np.ndarray] = []
-        targets: list[np.ndarray] = []
-        for start, example in zip(starts, examples, strict=True):
-            ids_BT.reshape(-1)[start : start + len(example)] = example.ids
-            # The position before a labelled token predicts it; the first token of a row has none before it.
-            before_L = np.flatnonzero(example.labels[1:] != IGNORED)
-            learned.append(start + before_L)
-            targets.append(example.labels[before_L + 1])
-        inputs = {"input_ids": torch.from_numpy(ids_BT)}
-        if packed:
-            inputs["position_ids"] = positions(lengths)[None]
-        else:
-            inputs["attention_mask"] = (torch.arange(width)[None] < torch.tensor(lengths)[:, None]).long()
         return Batch(
             inputs=inputs,
-            positions_L=torch.from_numpy(np.concatenate(learned).astype(np.int64)),
-            targets_L=torch.from_numpy(np.concatenate(targets).astype(np.int64)),
+            targets={
+                "positions_L": torch.from_numpy(np.concatenate(learned).astype(np.int64)),
+                "targets_L": torch.from_numpy(np.concatenate(targets).astype(np.int64)),
+            },
             lengths=lengths if packed else (),
             rows=tuple(example.row for example in examples),
             tokens=sum(lengths),
@@ -123,25 +118,19 @@ class CausalLM:
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Return the number of labelled tokens."""
-        return {"tokens": float(len(batch.targets_L))}
+        return {"tokens": float(len(batch.targets["targets_L"]))}
 
-    def loss_sums(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def outputs(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Return ``logits_LV``, the scores of the next token at labelled positions."""
+        return {"logits_LV": word_scores(model, batch, self.label_logits_only, use_cache=False)[0]}
+
+    def losses(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return the cross-entropy in nats summed over labelled tokens, shape (), float32."""
-        from contextlib import nullcontext
+        return {"tokens": word_loss(outputs["logits_LV"], batch.targets["targets_L"])}
 
-        from torch.nn.functional import cross_entropy
-
-        from lorakit.fast.logits import labelled_only
-        from lorakit.fast.shapes import rounded, rounded_row
-
-        fast = self.label_logits_only
-        count = len(batch.targets_L)
-        inputs = rounded_row(batch.inputs, batch.lengths) if batch.lengths else batch.inputs
-        with labelled_only(model, rounded(batch.positions_L)) if fast else nullcontext():
-            logits_BTV = model(**inputs, use_cache=False).logits
-        logits_LV = logits_BTV.reshape(-1, logits_BTV.shape[-1])
-        logits_LV = logits_LV[:count] if fast else logits_LV.index_select(0, batch.positions_L)
-        return {"tokens": cross_entropy(logits_LV.float(), batch.targets_L, reduction="sum")}
+    def tallies(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, tuple[float, float]]:
+        """Return how many labelled tokens are the most probable ones."""
+        return {"accuracy": hits(outputs["logits_LV"], batch.targets["targets_L"])}
 
     def _documents(self, rows: Sequence[Row]) -> Iterable[list[tuple[list[int], bool]]]:
         return [[(ids, True)] for ids in self.encoder.documents([row.fields["text"] for row in rows])]

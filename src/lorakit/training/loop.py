@@ -116,7 +116,7 @@ def _step(run: Run, state: State, epoch: int, examples: Sequence[Example], pace:
     rate = learning_rate_at(state.step, total, run.optim, run.learning_rate)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    loss, norm = train_window(run, examples, state.step + 1)
+    loss, norm = train_window(run, examples, state.step + 1, epoch)
     tokens = sum(len(example) for example in examples)
     state.step += 1
     state.tokens += tokens
@@ -128,7 +128,7 @@ def _step(run: Run, state: State, epoch: int, examples: Sequence[Example], pace:
     run.reporters.report(StepEvent(state.step, total, epoch + 1, loss, norm, rate, pace.per_second(), left))
 
 
-def train_window(run: Run, examples: Sequence[Example], step: int) -> tuple[float, float]:
+def train_window(run: Run, examples: Sequence[Example], step: int, epoch: int = 0) -> tuple[float, float]:
     """Take one optimizer step over the micro-batches of `examples`, all processes together.
 
     The gradient is that of each term's mean over its N labelled positions in the whole window and on all R processes:
@@ -139,6 +139,7 @@ def train_window(run: Run, examples: Sequence[Example], step: int) -> tuple[floa
         run: The parts of the run; `run.model` in train mode.
         examples: All rows of the step; this process computes its share.
         step: Number of the step, from 1, for messages.
+        epoch: Pass over the rows, from 0, whose random masks are drawn.
 
     Returns:
         Mean loss per label in nats, and the gradient norm before clipping.
@@ -146,7 +147,7 @@ def train_window(run: Run, examples: Sequence[Example], step: int) -> tuple[floa
     Raises:
         TrainingError: No row holds a label, or the loss or the gradient is not finite; the weights are unchanged.
     """
-    batches, weight = run.batches(examples)
+    batches, weight = run.batches(examples, epoch)
     world = run.accelerator.num_processes
     counts = _window_counts(run, batches, weight)
     losses = []

@@ -51,15 +51,17 @@ class Run:
         """The model without the wrapper of several processes."""
         return self.accelerator.unwrap_model(self.model)
 
-    def batches(self, examples: Sequence[Example]) -> tuple[list[Batch], float]:
+    def batches(self, examples: Sequence[Example], epoch: int | None = None) -> tuple[list[Batch], float]:
         """Return this process's part of `examples` as micro-batches, and the weight of their losses and counts.
+
+        Random masks are those of `epoch`, from 0; without one, those of evaluations.
 
         With fewer rows than processes, one without rows gets a row of another one with weight 0, because all have to
         take part in the exchange of sums and gradients; otherwise the weight is 1.
         """
         mine = share(examples, self.accelerator.process_index, self.accelerator.num_processes)
         parts = micro_batches(mine or examples[:1], self.budget, self.packed)
-        return [self.objective.collate(part, self.packed) for part in parts], 1.0 if mine else 0.0
+        return [self.objective.collate(part, self.packed, epoch) for part in parts], 1.0 if mine else 0.0
 
     def placed(self, batch: Batch) -> Batch:
         """Return `batch` on this process's device."""
@@ -67,8 +69,7 @@ class Run:
         return replace(
             batch,
             inputs={name: value.to(device, non_blocking=True) for name, value in batch.inputs.items()},
-            positions_L=batch.positions_L.to(device, non_blocking=True),
-            targets_L=batch.targets_L.to(device, non_blocking=True),
+            targets={name: value.to(device, non_blocking=True) for name, value in batch.targets.items()},
         )
 
     def computing(self) -> AbstractContextManager[object]:
