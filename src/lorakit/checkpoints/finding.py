@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorakit import families
-from lorakit.checkpoints import inspection, locating, weights
+from lorakit.checkpoints import heads, inspection, locating, weights
+from lorakit.checkpoints.loading import load_model
+from lorakit.checkpoints.loading import quiet as quiet
 from lorakit.errors import CheckpointError
 from lorakit.families import Family
+from lorakit.types import Head
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -83,42 +83,90 @@ class Checkpoint:
                 sizes[place.info.torch_dtype] += place.info.bytes
         return sizes.most_common(1)[0][0]
 
-    def skeleton(self) -> PreTrainedModel:
-        """Return the model without weights, on the meta device: names, shapes, ties and kinds of its layers."""
+    @property
+    def head(self) -> Head:
+        """The head the checkpoint has by itself."""
+        return heads.stored_head(self.config, self.family)
+
+    def skeleton(self, head: Head | None = None) -> PreTrainedModel:
+        """Return the model without weights, on the meta device: names, shapes, ties and kinds of its layers.
+
+        Args:
+            head: The output wanted; None for the checkpoint's own.
+        """
         import torch
-        from transformers import AutoModelForCausalLM
 
+        head = head or self.head
+        config = self._model_config(None, head)
         with torch.device("meta"), quiet():
-            return AutoModelForCausalLM.from_config(self._model_config(None), attn_implementation="eager")
+            return heads.auto_class(head).from_config(config, attn_implementation="eager")
 
-    def load(self, dtype: str = "float32", attention: str = "sdpa", dropout: float | None = None) -> PreTrainedModel:
-        """Read the weights into a model on the CPU, in eval mode.
+    def load(
+        self,
+        dtype: str = "float32",
+        attention: str = "sdpa",
+        dropout: float | None = None,
+        head: Head | None = None,
+    ) -> PreTrainedModel:
+        """Read the weights into a model on the CPU, in eval mode; a head that the checkpoint lacks starts at random.
 
         Args:
             dtype: Of all weights: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for the stored one.
             attention: Name of the attention function, as registered with transformers.
             dropout: In [0, 1): overrides every dropout of the config; None leaves the checkpoint's own.
+            head: The output wanted; None for the checkpoint's own.
 
         Raises:
             CheckpointError: A tensor is missing, not expected, of another shape, or not finite.
         """
-        config = self._model_config(dropout)
-        return _load(self.folder, config, dtype, attention)
+        return self.load_for(head or self.head, dtype, attention, dropout)[0]
 
-    def _model_config(self, dropout: float | None) -> PretrainedConfig:
+    def load_for(
+        self, head: Head, dtype: str = "float32", attention: str = "sdpa", dropout: float | None = None, seed: int = 0
+    ) -> tuple[PreTrainedModel, tuple[str, ...]]:
+        """Like `load`, and also return the names of the weights that the checkpoint lacks, drawn from `seed`."""
+        config = self._model_config(dropout, head)
+        claimed = heads.claims(self.config, head, self.family)
+        if claimed and head.labels:
+            self._check_labels(head)
+        return load_model(self.folder, config, head, self.family.kind, claimed, dtype, attention, seed)
+
+    def _check_labels(self, head: Head) -> None:
+        """Refuse to let a trained head mean other labels than it was trained for."""
+        own = self.head
+        generic = all(label == f"LABEL_{number}" for number, label in enumerate(own.labels))
+        if own.labels != head.labels and not (generic and len(own.labels) == len(head.labels)):
+            raise CheckpointError(
+                f"{self.identity} was trained for the labels {', '.join(own.labels[:8])}, and the rows have "
+                f"{', '.join(head.labels[:8])}. Name the rows' labels alike, list them with objective.labels, or start "
+                f"from a checkpoint without this head."
+            )
+
+    def _model_config(self, dropout: float | None, head: Head) -> PretrainedConfig:
         from transformers import AutoConfig
 
         plain = {key: value for key, value in self.config.items() if key not in _NEVER_READ}
         try:
-            config = AutoConfig.for_model(**plain)
+            config = AutoConfig.for_model(**{**plain, **heads.config_keys(head)})
         # The libraries check configs with errors of many kinds; each means that this file is wrong.
         except Exception as problem:
             raise CheckpointError(f"{self.folder / 'config.json'} cannot be used: {problem}") from problem
+        if head.task == "sequence_classification":
+            # Where rows of a batch end is found by the id that pads them.
+            config.pad_token_id = padding_id(self.tokenizer)
         if dropout is not None:
             for key, value in config.to_dict().items():
-                if key.endswith(("dropout", "pdrop")) and isinstance(value, float | int):
+                if key.endswith(("dropout", "pdrop", "dropout_prob", "dropout_rate")) and isinstance(value, float | int):
                     setattr(config, key, dropout)
         return config
+
+
+def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the id that pads rows: the padding token's, else that of the end-of-sequence token, else 0."""
+    for found in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if isinstance(found, int):
+            return found
+    return 0
 
 
 def find(name: str, revision: str | None = None) -> Checkpoint:
@@ -191,85 +239,3 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
         del rules["padding"], rules["truncation"]
     rules["special"] = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     return f"sha256:{hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()}"
-
-
-def _load(folder: Path, config: PretrainedConfig, dtype: str, attention: str) -> PreTrainedModel:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    try:
-        with quiet():
-            model, info = AutoModelForCausalLM.from_pretrained(
-                str(folder),
-                config=config,
-                dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-                attn_implementation=_offered(config, attention),
-                local_files_only=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-                # Shapes that differ are listed below, together with every other fault.
-                ignore_mismatched_sizes=True,
-            )
-    except (ValueError, OSError, RuntimeError, TypeError, KeyError, AttributeError) as problem:
-        raise CheckpointError(f"{folder} cannot be loaded: {problem}") from problem
-    _account_for(folder, model, info)
-    damaged = [name for name, tensor in model.named_parameters() if not weights.is_finite(tensor)]
-    if damaged:
-        raise CheckpointError(f"{folder} is damaged: {_listed(damaged)} holds numbers that are not finite.")
-    return model.eval()
-
-
-def _offered(config: PretrainedConfig, attention: str) -> str:
-    """Return `attention`, or the plain one for types without `sdpa` (bloom, gpt_neo) and bounded scores (gemma2).
-
-    transformers 5.17 offers `sdpa` for gemma2 all the same, and leaves the bound out without an error.
-    """
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
-
-    known = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    lacking = known is not None and not known._supports_sdpa
-    bounded = getattr(config, "attn_logit_softcapping", None) is not None
-    return "eager" if attention == "sdpa" and (lacking or bounded) else attention
-
-
-def _account_for(folder: Path, model: PreTrainedModel, info: dict[str, Any]) -> None:
-    unexpected = [name for name in info["unexpected_keys"] if not inspection.is_buffer(name)]
-    faults = [
-        f"  {label:<10} {len(names)}: {_listed(names)}"
-        for label, names in (
-            ("missing", sorted(info["missing_keys"])),
-            ("unexpected", sorted(unexpected)),
-            ("misshapen", sorted(str(entry[0]) for entry in info["mismatched_keys"])),
-        )
-        if names
-    ]
-    if faults:
-        total = len(model.state_dict())
-        raise CheckpointError(
-            "\n".join(
-                [f"{folder}: the weights are not those of a {type(model).__name__} with {total} tensors:", *faults]
-            )
-        )
-
-
-def _listed(names: Iterable[str], most: int = 6) -> str:
-    listed = list(names)
-    return ", ".join(listed[:most]) + (f", … ({len(listed)} in all)" if len(listed) > most else "")
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence what transformers says while loading: its progress bars, and warnings that lorakit checks itself."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
