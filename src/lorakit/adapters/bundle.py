@@ -16,7 +16,7 @@ from lorakit.checkpoints.finding import Checkpoint, tokenizer_fingerprint
 from lorakit.checkpoints.folders import HASHES, check_hashes
 from lorakit.checkpoints.locating import Located, locate, locate_identity
 from lorakit.errors import CheckpointError
-from lorakit.types import PromptStyle
+from lorakit.types import Head, PromptStyle
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,16 +57,33 @@ class Target:
         import torch
 
         if self.form == "changed":
-            model: nn.Module = changed.load(self.base, self.folder, self.trained, dtype, attention)
+            model: nn.Module = changed.load(self.base, self.folder, self.trained, self.head, dtype, attention)
         elif self.adapter is None:
-            model = self.base.load(dtype, attention)
-        elif merge:
-            stored = self.base.stored_dtype if dtype == "auto" else dtype
-            wrapped = lora_file.wrap(self.base.load("float32", attention), self.adapter, self.folder)
-            model = wrapped.merge_and_unload().to(getattr(torch, stored))
+            model = self._whole(dtype, attention)
         else:
-            model = lora_file.wrap(self.base.load(dtype, attention), self.adapter, self.folder)
+            below, fresh = self.base.load_for(self.head, "float32" if merge else dtype, attention)
+            model = lora_file.wrap(below, self.adapter, self.folder, fresh)
+            if merge:
+                stored = self.base.stored_dtype if dtype == "auto" else dtype
+                model = model.merge_and_unload().to(getattr(torch, stored))
         return model.to(device).eval().requires_grad_(False)
+
+    def _whole(self, dtype: str, attention: str) -> nn.Module:
+        model, fresh = self.base.load_for(self.head, dtype, attention)
+        if fresh:
+            raise CheckpointError(
+                f"{self.folder} has no trained {self.head.task} head ({fresh[0]} is not stored): train it first."
+            )
+        return model
+
+    @property
+    def head(self) -> Head:
+        """The output it was trained with; of a base model its own."""
+        if self.manifest is not None and self.form != "base":
+            return self.manifest.head
+        if self.adapter is not None:
+            return lora_file.head_of(self.adapter, self.folder, self.base.head)
+        return self.base.head
 
     @property
     def trained(self) -> tuple[str, ...]:
@@ -213,7 +230,13 @@ def adapter_fingerprint(target: Target) -> str | None:
     return weights.fingerprint(target.folder / file) if file is not None else None
 
 
-def write_weights(folder: Path, model: nn.Module, form: Literal["lora", "changed", "full"], base: Checkpoint) -> None:
+def write_weights(
+    folder: Path,
+    model: nn.Module,
+    form: Literal["lora", "changed", "full"],
+    base: Checkpoint,
+    head: Head | None = None,
+) -> None:
     """Write the trained weights of `model`, in float32, into `folder`.
 
     Args:
@@ -221,13 +244,14 @@ def write_weights(folder: Path, model: nn.Module, form: Literal["lora", "changed
         model: As the method left it: PEFT's wrapper for ``lora``; for ``changed``, whatever has `requires_grad`.
         form: ``lora``: PEFT's pair of files. ``changed``: trained.safetensors. ``full``: a transformers folder.
         base: The checkpoint the model came from.
+        head: Its output; None for the checkpoint's own.
     """
     if form == "lora":
         lora_file.write(folder, model, base.identity, base.revision)
     elif form == "changed":
         changed.write(folder, model)
     else:
-        whole.write(folder, model, base)
+        whole.write(folder, model, base, head or base.head)
 
 
 def write_bundle(
@@ -251,7 +275,7 @@ def write_bundle(
         tokenizer: Only where it differs from the base's.
     """
     assert manifest.form != "merged"
-    write_weights(folder, model, manifest.form, base)
+    write_weights(folder, model, manifest.form, base, manifest.head)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
     write_manifest(folder, manifest)

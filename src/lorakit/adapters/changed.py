@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorakit.checkpoints import streams, ties, weights
 from lorakit.errors import CheckpointError
+from lorakit.types import Head
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -53,7 +55,9 @@ def read(folder: Path, skeleton: PreTrainedModel, trained: tuple[str, ...]) -> d
     return found
 
 
-def load(base: Checkpoint, folder: Path, trained: tuple[str, ...], dtype: str, attention: str) -> PreTrainedModel:
+def load(
+    base: Checkpoint, folder: Path, trained: tuple[str, ...], head: Head, dtype: str, attention: str
+) -> PreTrainedModel:
     """Return the base with its changed tensors put in place, each rounded once to the dtype of the model.
 
     Raises:
@@ -61,8 +65,9 @@ def load(base: Checkpoint, folder: Path, trained: tuple[str, ...], dtype: str, a
     """
     import torch
 
-    model = base.load(dtype, attention)
+    model, fresh = base.load_for(head, dtype, attention)
     found = read(folder, model, trained)
+    check_new(folder / WEIGHTS, fresh, found)
     if ties.must_untie(model, found):
         ties.untie(model)
     weight = dict(model.named_parameters(remove_duplicate=False))
@@ -70,3 +75,10 @@ def load(base: Checkpoint, folder: Path, trained: tuple[str, ...], dtype: str, a
         for name, tensor in found.items():
             weight[name].copy_(tensor)
     return model
+
+
+def check_new(file: Path, fresh: Collection[str], found: Collection[str]) -> None:
+    """Raise CheckpointError where neither the base nor `file` brings a weight of the head: it would be random."""
+    lost = sorted(set(fresh) - set(found))
+    if lost:
+        raise CheckpointError(f"{file} lacks {lost[0]!r}, which its base does not have either ({len(lost)} in all).")

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from lorakit.adapters.changed import check_new
 from lorakit.checkpoints import streams, ties, weights
 from lorakit.checkpoints.finding import quiet
 from lorakit.checkpoints.inspection import read_json
 from lorakit.errors import CheckpointError
+from lorakit.types import Head, HeadTask
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -62,7 +64,9 @@ class LoraFile(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, use_attribute_docstrings=True)
 
     peft_type: Literal["LORA"]
-    task_type: Literal["CAUSAL_LM"] | None = None
+    task_type: (
+        Literal["CAUSAL_LM", "SEQ_2_SEQ_LM", "SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION"] | None
+    ) = None
     base_model_name_or_path: str | None = None
     """What the author called the base: a hint, followed only as a Hub id or built-in."""
     auto_mapping: dict[str, str | None] | None = None
@@ -70,6 +74,8 @@ class LoraFile(BaseModel):
     lora_alpha: Alpha
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     target_modules: Pattern | list[Pattern]
+    modules_to_save: list[Pattern] | None = None
+    """Ends of the names of modules that are stored whole: the head of a classifier."""
     exclude_modules: Pattern | list[Pattern] | None = None
     layers_to_transform: int | list[int] | None = None
     layers_pattern: Pattern | list[Pattern] | None = None
@@ -95,9 +101,9 @@ class LoraFile(BaseModel):
         """Return PEFT's config, made of checked values alone."""
         from peft import LoraConfig
 
-        unused = {"base_model_name_or_path", "auto_mapping", "peft_type", "task_type", "init_lora_weights"}
+        unused = {"base_model_name_or_path", "auto_mapping", "peft_type", "init_lora_weights"}
         known = {name: getattr(self, name) for name in type(self).model_fields if name not in unused}
-        return LoraConfig(task_type="CAUSAL_LM", **known)
+        return LoraConfig(**known)
 
 
 def read_lora_file(folder: Path) -> LoraFile:
@@ -193,8 +199,25 @@ def read_lora_weights(folder: Path) -> dict[str, Tensor]:
     return found
 
 
-def wrap(model: PreTrainedModel, adapter: LoraFile, folder: Path) -> PeftModel:
+def is_pair(name: str) -> bool:
+    """Whether a tensor of the file is part of a low-rank pair; else it is a weight that is stored whole."""
+    return ".lora_" in name
+
+
+def adapted_weight(name: str) -> str:
+    """Return the base's own name of the weight that a tensor of the file changes or replaces."""
+    inner = name.removeprefix(PREFIX)
+    return inner.rpartition(".lora_")[0] + ".weight" if is_pair(name) else inner
+
+
+def wrap(model: PreTrainedModel, adapter: LoraFile, folder: Path, fresh: Collection[str] = ()) -> PeftModel:
     """Put the adapter in `folder` on `model` through PEFT, every tensor accounted for.
+
+    Args:
+        model: The base with the adapter's head.
+        adapter: The checked adapter_config.json.
+        folder: Of the adapter.
+        fresh: Names of weights that the base lacks; the adapter must bring them.
 
     Raises:
         CheckpointError: The file lacks a tensor, holds one too many, or one of another shape.
@@ -203,7 +226,8 @@ def wrap(model: PreTrainedModel, adapter: LoraFile, folder: Path) -> PeftModel:
     from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
     found = read_lora_weights(folder)
-    adapted = {name.removeprefix(PREFIX).rpartition(".lora_")[0] + ".weight" for name in found}
+    adapted = {adapted_weight(name) for name in found}
+    check_new(folder / WEIGHTS, fresh, adapted)
     if ties.must_untie(model, adapted):
         # Else a merge in memory would change the embeddings together with the output layer.
         ties.untie(model)
@@ -243,3 +267,29 @@ def write(folder: Path, model: PeftModel, base: str, revision: str | None) -> No
     config |= {"base_model_name_or_path": base, "revision": revision, "inference_mode": True, "auto_mapping": None}
     plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
     (folder / CONFIG).write_text(json.dumps(plain, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def head_of(adapter: LoraFile, folder: Path, own: Head) -> Head:
+    """Return the head of an adapter that has no manifest: as many labels as its stored classifier scores.
+
+    Args:
+        adapter: The checked adapter_config.json.
+        folder: Of the adapter.
+        own: The head of the base.
+    """
+    tasks: dict[str, HeadTask] = {
+        "CAUSAL_LM": "causal_lm",
+        "SEQ_2_SEQ_LM": "seq2seq_lm",
+        "SEQ_CLS": "sequence_classification",
+        "TOKEN_CLS": "token_classification",
+        "QUESTION_ANS": "question_answering",
+    }
+    task = tasks.get(adapter.task_type or "", own.task)
+    if task == own.task:
+        return own
+    if task not in ("sequence_classification", "token_classification"):
+        return Head(task)
+    whole = [tensor for name, tensor in read_lora_weights(folder).items() if not is_pair(name)]
+    scored = whole[-1].shape[0] if whole else 2
+    labels = tuple(f"LABEL_{number}" for number in range(scored))
+    return Head(task, labels, "single_label_classification" if task == "sequence_classification" else None)

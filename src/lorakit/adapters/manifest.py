@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Va
 
 from lorakit.checkpoints.inspection import read_json
 from lorakit.errors import CheckpointError
-from lorakit.types import PromptStyle
+from lorakit.types import Head, PromptStyle
 
 FORMAT = 1
 """Version of manifest.json that this lorakit writes, and the newest it reads."""
@@ -54,6 +54,10 @@ class Manifest(_Part):
     parent: str | None = None
     """``sha256:…`` of the adapter weights this was merged or continued from; None for a first training."""
     objective: str = "causal_lm"
+    task: dict[str, JsonValue] = Field(default_factory=dict)
+    """Settings of the objective, its name included, as they were resolved for the training rows."""
+    head: Head = Head("causal_lm")
+    """The output that was trained, with the names of its labels in the order of its scores."""
     method: dict[str, JsonValue] = Field(default_factory=dict)
     """Settings of the method, its name included."""
     style: PromptStyle = PromptStyle()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lorakit.adapters import changed, lora_file, whole
 from lorakit.adapters.bundle import Target
 from lorakit.adapters.lora_file import LoraFile
-from lorakit.checkpoints import inspection, streams, ties, weights
+from lorakit.checkpoints import heads, inspection, streams, ties, weights
 from lorakit.checkpoints.streams import TensorInfo
 from lorakit.checkpoints.weights import Place
 from lorakit.errors import CheckpointError
@@ -40,24 +40,25 @@ def fold(target: Target, folder: Path, dtype: str | None = None) -> None:
         CheckpointError: There is nothing to fold, a tensor does not fit, or a result is not finite.
     """
     check_foldable(target)
-    skeleton = target.base.skeleton()
+    skeleton = target.base.skeleton(target.head)
     edits = _edits(target, skeleton)
-    places = _places(target, skeleton)
+    places = _places(target, skeleton, edits)
     if ties.must_untie(skeleton, edits):
         places[ties.head_name(skeleton)] = places[ties.embeddings_name(skeleton)]
-    lost = sorted(edits.keys() - places.keys())
-    if lost:
-        raise CheckpointError(f"{target.folder} changes {lost[0]!r}, which {target.base.folder} does not store.")
-    shards: dict[str, dict[str, Place]] = {}
+    added = _added(target, skeleton, edits.keys() - places.keys())
+    shards: dict[str, dict[str, Place | None]] = {}
     for name, place in places.items():
         shards.setdefault(_shard_name(place.file), {})[name] = place
+    last = shards[sorted(shards)[-1]]
+    last.update(dict.fromkeys(added))
     for shard, members in shards.items():
-        infos = {name: _info(place.info, dtype) for name, place in members.items()}
+        stored = {name: added[name] if place is None else place.info for name, place in members.items()}
+        infos = {name: _info(info, dtype) for name, info in stored.items()}
         streams.write_stream(folder / shard, infos, partial(_folded, members, edits, infos))
     if weights.SINGLE not in shards:
         _write_index(folder, shards)
     tied = ties.is_tied(skeleton) and ties.head_name(skeleton) not in places
-    whole.write_companions(folder, target.base, dtype or target.base.stored_dtype, tied)
+    whole.write_companions(folder, target.base, dtype or target.base.stored_dtype, skeleton, target.head, tied)
 
 
 def check_foldable(target: Target) -> None:
@@ -112,10 +113,26 @@ def _edits(target: Target, skeleton: PreTrainedModel) -> dict[str, Edit]:
         found = changed.read(target.folder, skeleton, target.trained)
         return {name: partial(_replaced, tensor) for name, tensor in found.items()}
     pairs: dict[str, dict[str, Tensor]] = {}
+    whole_weights: dict[str, Edit] = {}
     for name, tensor in lora_file.read_lora_weights(target.folder).items():
+        if not lora_file.is_pair(name):
+            whole_weights[lora_file.adapted_weight(name)] = partial(_replaced, tensor)
+            continue
         module, _, part = name.removeprefix(lora_file.PREFIX).rpartition(".lora_")
         pairs.setdefault(module, {})[part.removesuffix(".weight")] = tensor
-    return {f"{module}.weight": _lora_edit(module, pair, target.adapter, skeleton) for module, pair in pairs.items()}
+    adapter = target.adapter
+    low_rank = {f"{module}.weight": _lora_edit(module, pair, adapter, skeleton) for module, pair in pairs.items()}
+    return {**whole_weights, **low_rank}
+
+
+def _added(target: Target, skeleton: PreTrainedModel, names: Set[str]) -> dict[str, TensorInfo]:
+    """Return the shapes of weights of a new head, which the base does not store; kept as the base keeps its own."""
+    shapes = {name: tuple(weight.shape) for name, weight in skeleton.named_parameters(remove_duplicate=False)}
+    lost = sorted(names - shapes.keys())
+    if lost:
+        raise CheckpointError(f"{target.folder} changes {lost[0]!r}, which {target.base.folder} does not store.")
+    dtype = streams.dtype_name(target.base.stored_dtype)
+    return {name: TensorInfo(dtype, shapes[name]) for name in sorted(names)}
 
 
 def _lora_edit(module: str, pair: Mapping[str, Tensor], adapter: LoraFile, skeleton: PreTrainedModel) -> Edit:
@@ -144,24 +161,26 @@ def _replaced(tensor: Tensor, base: Tensor) -> Tensor:
     return tensor.float()
 
 
-def _places(target: Target, skeleton: PreTrainedModel) -> dict[str, Place]:
+def _places(target: Target, skeleton: PreTrainedModel, edits: Collection[str]) -> dict[str, Place]:
     """Return name in the model -> where the base stores it; constants of old files and second copies are left out.
 
     Old files lack the model's prefix (``h.0…`` for ``transformer.h.0…``), as transformers' loader knows too.
     """
-    expected = skeleton.state_dict().keys()
+    shapes = {name: tuple(tensor.shape) for name, tensor in skeleton.state_dict().items()}
+    expected = shapes.keys()
+    own = heads.claims(target.base.config, target.head, target.base.family)
     found = {}
     for stored, place in weights.layout(target.base.folder).items():
         name = stored if stored in expected else f"{skeleton.base_model_prefix}.{stored}"
-        if name in expected:
+        if name in expected and (own or place.info.shape == shapes[name]):
             found[name] = place
-        elif not inspection.is_buffer(stored):
+        elif own and target.base.family.kind != "encoder" and not inspection.is_buffer(stored):
             raise CheckpointError(f"{target.base.folder} stores {stored!r}, which is no weight of the model.")
-    head, embeddings = ties.head_name(skeleton), ties.embeddings_name(skeleton)
-    if ties.is_tied(skeleton) and head in found and found[head].read().equal(found[embeddings].read()):
-        del found[head]
-    tied = {head} if ties.is_tied(skeleton) else set()
-    lost = sorted(name for name in expected - found.keys() - tied if not inspection.is_buffer(name))
+    tied = ties.copies(skeleton)
+    for copy, original in tied.items():
+        if copy in found and original in found and found[copy].read().equal(found[original].read()):
+            del found[copy]
+    lost = sorted(name for name in expected - found.keys() - tied.keys() - set(edits) if not inspection.is_buffer(name))
     if lost:
         raise CheckpointError(f"{target.base.folder} lacks {lost[0]!r} ({len(lost)} tensors in all).")
     return found
@@ -176,11 +195,12 @@ def _info(stored: TensorInfo, dtype: str | None) -> TensorInfo:
 
 
 def _folded(
-    places: Mapping[str, Place], edits: Mapping[str, Edit], infos: Mapping[str, TensorInfo], name: str
+    places: Mapping[str, Place | None], edits: Mapping[str, Edit], infos: Mapping[str, TensorInfo], name: str
 ) -> Tensor:
     import torch
 
-    tensor, info = places[name].read(), infos[name]
+    place, info = places[name], infos[name]
+    tensor = torch.zeros(info.shape) if place is None else place.read()
     if not info.floating:
         return tensor
     if name in edits:

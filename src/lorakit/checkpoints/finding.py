@@ -156,7 +156,9 @@ class Checkpoint:
             config.pad_token_id = padding_id(self.tokenizer)
         if dropout is not None:
             for key, value in config.to_dict().items():
-                if key.endswith(("dropout", "pdrop", "dropout_prob", "dropout_rate")) and isinstance(value, float | int):
+                if key.endswith(("dropout", "pdrop", "dropout_prob", "dropout_rate")) and isinstance(
+                    value, float | int
+                ):
                     setattr(config, key, dropout)
         return config
 

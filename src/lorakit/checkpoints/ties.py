@@ -11,8 +11,20 @@ if TYPE_CHECKING:
 
 
 def is_tied(model: PreTrainedModel) -> bool:
-    """Whether the output layer and the embeddings are one tensor."""
-    return model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    """Whether the output layer and the embeddings are one tensor; a classifier has no such output layer."""
+    head = model.get_output_embeddings()
+    return head is not None and head.weight is model.get_input_embeddings().weight
+
+
+def copies(model: PreTrainedModel) -> dict[str, str]:
+    """Return the further names of every tensor that has several -> the first one, under which it is stored."""
+    first: dict[int, str] = {}
+    further = {}
+    for name, weight in model.named_parameters(remove_duplicate=False):
+        known = first.setdefault(id(weight), name)
+        if known != name:
+            further[name] = known
+    return further
 
 
 def head_name(model: PreTrainedModel) -> str:
