@@ -104,8 +104,8 @@ class Example:
     """What is to be learned, as its objective reads it.
 
     Next tokens or tags: one a position or -100, shape (T,), int32, not shifted. Two numbers for a span; one for a
-    class; one a class, float32, for several classes at once or a score; one for next sentences; empty where labels are
-    drawn at collation (masks).
+    class; one a class, float32, for several classes at once or a score. Of masks, which are drawn at collation, the
+    number of each position's word or -100, and before these 1 or 0 for next sentences. Empty where nothing is needed.
     """
     row: int
     """Number of the row in reading order, from 0: what random masks and error messages refer to."""

@@ -1,0 +1,291 @@
+"""Learn hidden words from both sides; with `nsp`, also whether two pieces of text follow each other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self, cast
+
+import numpy as np
+
+from lorakit.errors import DataError
+from lorakit.objectives.base import IGNORED, Shared, hits, read_by_model, word_loss, word_scores
+from lorakit.objectives.frame import Frame
+from lorakit.objectives.sentence_pairs import Document, Pair, Pairing, sentence_ends
+from lorakit.objectives.settings import MaskedLMSettings
+from lorakit.types import Batch, Example, Head, Job, Row
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass
+class MaskedLM(Shared):
+    """Masked words and next sentences (Devlin et al. 2019, arXiv:1810.04805, section 3.1), summed over predictions.
+
+    `Example.labels` hold the number of each position's word, IGNORED at control tokens, because masks are drawn only
+    when examples are laid side by side; before these numbers, with `nsp`, a 1 where the second piece is random and a 0
+    where it follows the first, as in transformers' ``seq_relationship_logits``.
+    """
+
+    job: Job
+    counted: Counter[str] = field(default_factory=Counter)
+    """Documents and pairs, over all calls of `encode`."""
+
+    name = "masked_lm"
+
+    def __post_init__(self) -> None:
+        tokenizer = self.job.tokenizer
+        self.settings = cast(MaskedLMSettings, self.job.settings)
+        if tokenizer.mask_token_id is None:
+            raise DataError(
+                "the tokenizer has no mask token, so no word can be hidden. Set mask_token in the checkpoint's "
+                "tokenizer_config.json, or give another model."
+            )
+        if self.settings.nsp:
+            _check_next_sentence(str(self.job.config.get("model_type")))
+        self.packs = not self.settings.nsp
+        self.frame = Frame.of(tokenizer, pair=self.settings.nsp)
+        self.room = self.job.max_length - len(self.frame)
+        """Most tokens of text in an example."""
+        if self.room < 2:
+            raise DataError(
+                f"max_length {self.job.max_length} leaves no room for text: the tokenizer adds {len(self.frame)} "
+                "tokens of its own. Raise data.max_length."
+            )
+        special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self.special_ids = np.array(sorted(special | set(tokenizer.all_special_ids)))
+        self.ordinary_ids = np.setdiff1d(sorted(tokenizer.get_vocab().values()), self.special_ids)
+        """What a hidden token may be exchanged for."""
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """Return the objective for `job`.
+
+        Raises:
+            DataError: The tokenizer has no mask token, the model type no next-sentence head, or no text has room.
+        """
+        return cls(job)
+
+    @property
+    def head(self) -> Head:
+        """Scores over the vocabulary, with `nsp` of next sentences too."""
+        return Head("masked_lm_nsp" if self.settings.nsp else "masked_lm")
+
+    @property
+    def notes(self) -> list[str]:
+        """Counted lines about documents without text, and how pairs came out."""
+        notes = []
+        if self.counted["empty"]:
+            notes.append(f"{self.counted['empty']:,} documents without a word that can be hidden were left out")
+        if self.counted["pairs"]:
+            notes.append(f"{self.counted['true']:,} of {self.counted['pairs']:,} pairs of text follow each other")
+        return notes
+
+    def encode(self, rows: Sequence[Row], first: int = 0) -> list[Example]:
+        """Cut documents into windows, with `nsp` into pairs, of at most `max_length` tokens, control tokens included.
+
+        Every token lies in exactly one window; short documents stay whole.
+
+        Args:
+            rows: Rows of {text}.
+            first: Number of the first row in reading order.
+
+        Raises:
+            DataError: With `nsp`, fewer than two documents hold text.
+        """
+        documents = [document for document in self._documents(rows, first) if (document.words >= 0).any()]
+        self.counted["empty"] += len(rows) - len(documents)
+        if not self.settings.nsp:
+            return [window for document in documents for window in self._windows(document)]
+        if len(documents) < 2:
+            raise DataError(
+                f"next sentences (objective.nsp) need two documents at least, and here is {len(documents)}: a false "
+                "neighbour is taken from another document. Give each document a row of its own, or set "
+                "objective.nsp=false."
+            )
+        pairing = Pairing(documents, self.room, self.job.seed)
+        return [
+            self._paired(pair, part)
+            for number in range(len(documents))
+            for part, pair in enumerate(pairing.pairs(number))
+        ]
+
+    def learned(self, example: Example) -> int:
+        """Return how many tokens are hidden, of whole words about."""
+        return self._hidden(int((self._words(example) != IGNORED).sum()))
+
+    def collate(self, examples: Sequence[Example], packed: bool, epoch: int | None = None) -> Batch:
+        """Draw masks and lay examples end to end in one row (`packed`), or one below the other, padded at the right."""
+        import torch
+
+        drawn = [self._masked(example, epoch) for example in examples]
+        padding = self.job.tokenizer.pad_token_id or 0
+        inputs, starts = read_by_model([ids_T for ids_T, _ in drawn], packed, padding, self.job.family.first_position)
+        positions = [start + chosen for start, (_, chosen) in zip(starts, drawn, strict=True)]
+        targets = [example.ids[chosen] for example, (_, chosen) in zip(examples, drawn, strict=True)]
+        lengths = tuple(len(example) for example in examples)
+        batch = Batch(
+            inputs=inputs,
+            targets={
+                "positions_L": torch.from_numpy(np.concatenate(positions).astype(np.int64)),
+                "targets_L": torch.from_numpy(np.concatenate(targets).astype(np.int64)),
+            },
+            lengths=lengths if packed else (),
+            rows=tuple(example.row for example in examples),
+            tokens=sum(lengths),
+        )
+        return self._with_pairs(batch, examples) if self.settings.nsp else batch
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """Return the number of hidden tokens, and with `nsp` that of pairs."""
+        counts = {"mlm": float(len(batch.targets["targets_L"]))}
+        return {**counts, "nsp": float(len(batch.rows))} if self.settings.nsp else counts
+
+    def outputs(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Return ``mlm_LV``, scores at hidden tokens, and with `nsp` ``nsp_B2``: follows, is random; float32."""
+        mlm_LV, output = word_scores(model, batch, self.job.label_logits_only)
+        if not self.settings.nsp:
+            return {"mlm_LV": mlm_LV}
+        return {"mlm_LV": mlm_LV, "nsp_B2": output.seq_relationship_logits.float()}
+
+    def losses(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Return the cross-entropies in nats, each summed over its own predictions, shape () each, float32."""
+        losses = {"mlm": word_loss(outputs["mlm_LV"], batch.targets["targets_L"])}
+        if self.settings.nsp:
+            losses["nsp"] = word_loss(outputs["nsp_B2"], batch.targets["labels_B"])
+        return losses
+
+    def tallies(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, tuple[float, float]]:
+        """Return how many hidden tokens, and pairs, get the highest score."""
+        tallies = {"mlm_accuracy": hits(outputs["mlm_LV"], batch.targets["targets_L"])}
+        if self.settings.nsp:
+            tallies["nsp_accuracy"] = hits(outputs["nsp_B2"], batch.targets["labels_B"])
+        return tallies
+
+    def _documents(self, rows: Sequence[Row], first: int) -> Iterable[Document]:
+        if not rows:
+            return
+        texts = [row.fields["text"] for row in rows]
+        encoded = self.job.tokenizer(
+            texts,
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            return_offsets_mapping=True,
+            verbose=False,
+        )
+        for number, (row, text) in enumerate(zip(rows, texts, strict=True)):
+            ids = np.array(encoded.input_ids[number], dtype=np.int32)
+            # A token belongs to the sentence in which its last character stands: its first may be the space before.
+            last = np.array([end - 1 for _, end in encoded.offset_mapping[number]], dtype=np.int64)
+            limits = sentence_ends(text) if self.settings.nsp else [len(text)]
+            sentence = np.maximum.accumulate(np.searchsorted(limits, last, side="right"))
+            ends = np.append(np.flatnonzero(np.diff(sentence) > 0) + 1, len(ids))
+            words = np.where(np.isin(ids, self.special_ids), IGNORED, _numbered(encoded.word_ids(number)))
+            yield Document(ids, words.astype(np.int32), ends, first + number, row.where)
+
+    def _windows(self, document: Document) -> Iterable[Example]:
+        for part, begin in enumerate(range(0, len(document.ids), self.room)):
+            piece = slice(begin, begin + self.room)
+            words = self.frame.laid(document.words[piece], control=IGNORED)
+            if (words != IGNORED).any():
+                ids = self.frame.laid(document.ids[piece])
+                yield Example(ids, words, document.row, document.where, part=part)
+
+    def _paired(self, pair: Pair, part: int) -> Example:
+        one, two = slice(pair.begin, pair.cut), slice(pair.start, pair.stop)
+        # Words of the second piece are numbered on from those of the first.
+        shift = pair.first.words.max(initial=0) + 1
+        second_words = pair.second.words[two]
+        words = self.frame.laid(
+            pair.first.words[one],
+            np.where(second_words == IGNORED, IGNORED, second_words + shift),
+            control=IGNORED,
+        )
+        self.counted["pairs"] += 1
+        self.counted["true"] += not pair.is_random
+        return Example(
+            ids=self.frame.laid(pair.first.ids[one], pair.second.ids[two]),
+            labels=np.concatenate(([pair.is_random], words)).astype(np.int32),
+            row=pair.first.row,
+            where=pair.first.where,
+            segments=self.frame.segments(pair.cut - pair.begin, pair.stop - pair.start),
+            part=part,
+        )
+
+    def _with_pairs(self, batch: Batch, examples: Sequence[Example]) -> Batch:
+        """Add token types and the labels of pairs."""
+        import torch
+
+        segments = [cast(np.ndarray, example.segments) for example in examples]
+        inputs = dict(batch.inputs)
+        if self.job.config.get("type_vocab_size", 0) > 1:
+            inputs["token_type_ids"] = read_by_model(segments, packed=False)[0]["input_ids"]
+        labels_B = torch.tensor([int(example.labels[0]) for example in examples])
+        targets = {**batch.targets, "labels_B": labels_B}
+        return Batch(inputs, targets, batch.lengths, batch.rows, batch.tokens)
+
+    def _words(self, example: Example) -> np.ndarray:
+        return example.labels[-len(example.ids) :]
+
+    def _hidden(self, candidates: int) -> int:
+        """Return how many of so many tokens are hidden."""
+        return max(min(1, candidates), round(self.settings.probability * candidates))
+
+    def _masked(self, example: Example, epoch: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ids with masks in them, and the positions that are predicted, rising.
+
+        Of the chosen tokens 80 % become the mask, 10 % a random one, and 10 % stay (section 3.1, appendix A.1).
+        """
+        drawn_epoch = 0 if epoch is None else epoch + 1
+        draw = np.random.default_rng((self.job.seed, drawn_epoch, example.row, example.part))
+        chosen = self._chosen(self._words(example), draw)
+        fate = draw.random(len(chosen))
+        exchanged = self.ordinary_ids[draw.integers(len(self.ordinary_ids), size=len(chosen))]
+        ids_T = example.ids.copy()
+        kept = np.where(fate < 0.9, exchanged, ids_T[chosen])
+        ids_T[chosen] = np.where(fate < 0.8, self.job.tokenizer.mask_token_id, kept)
+        return ids_T, chosen
+
+    def _chosen(self, words: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+        candidates = np.flatnonzero(words != IGNORED)
+        count = self._hidden(len(candidates))
+        if not self.settings.whole_words or not count:
+            return np.sort(draw.permutation(candidates)[:count])
+        numbers, sizes = np.unique(words[candidates], return_counts=True)
+        order = draw.permutation(len(numbers))
+        chosen: list[int] = []
+        left = count
+        for place in order:
+            # A word that would be too much is passed over, as in the authors' code.
+            if sizes[place] <= left:
+                chosen.append(numbers[place])
+                left -= sizes[place]
+            if not left:
+                break
+        # Where all are too long the shortest is hidden: something has to be learned.
+        return np.flatnonzero(np.isin(words, chosen or [numbers[sizes.argmin()]]))
+
+
+def _numbered(words: Sequence[int | None]) -> np.ndarray:
+    """Return the numbers of words; a token that belongs to none counts as a word of its own."""
+    beyond = len(words)
+    return np.array([beyond + place if word is None else word for place, word in enumerate(words)], dtype=np.int64)
+
+
+def _check_next_sentence(model_type: str) -> None:
+    """Raise where a model type has no output for next sentences beside the one for words."""
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING_NAMES,
+        MODEL_FOR_PRETRAINING_MAPPING_NAMES,
+    )
+
+    known = sorted(MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING_NAMES.keys() & MODEL_FOR_PRETRAINING_MAPPING_NAMES.keys())
+    if model_type not in known:
+        raise DataError(
+            f"model type {model_type!r} has no output for next sentences (objective.nsp). Types that have one: "
+            f"{', '.join(known)}. Set objective.nsp=false, or give a model of such a type."
+        )
