@@ -1,0 +1,77 @@
+"""Sources and targets of encoder-decoder models, framed by the tokenizer's own way: T5 ends both with EOS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lorakit.data.framing import Framed, FramedEncoder
+from lorakit.errors import DataError
+
+
+class SourceEncoder:
+    """Turns texts into what an encoder-decoder reads and writes, for training and generation alike.
+
+    Text typed by people never becomes a control token: ``</s>`` inside a row is four characters.
+
+    Args:
+        tokenizer: A fast transformers tokenizer with an end-of-sequence token.
+        prefix: Text put before every source, such as ``translate Korean to English: ``.
+
+    Raises:
+        DataError: The tokenizer has no end-of-sequence token, so that nothing could be taught to stop.
+    """
+
+    def __init__(self, tokenizer: Any, prefix: str = "") -> None:
+        if tokenizer.eos_token_id is None:
+            raise DataError(
+                "the tokenizer has no end-of-sequence token, so the model could never learn to stop. "
+                "Set eos_token in the checkpoint's tokenizer_config.json."
+            )
+        self.tokenizer = tokenizer
+        self.prefix = prefix
+        self.eos_id: int = tokenizer.eos_token_id
+        self._framed = FramedEncoder(tokenizer)
+        self._before, self._after = _target_frame(tokenizer)
+
+    def sources(self, texts: Sequence[str]) -> list[Framed]:
+        """Return sources as the encoder reads them, the task prefix before each; never empty.
+
+        Where the tokenizer frames nothing at all, EOS ends the source.
+        """
+        framed = self._framed.singles([self.prefix + text for text in texts])
+        return [self._ended(each) if each.of_text.all() else each for each in framed]
+
+    def targets(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return what the decoder shall write, EOS included, shape (U,), int32 each.
+
+        The tokenizer frames targets in its own way: BART begins with ``<s>``, mBART ends with EOS and the language.
+        """
+        return [self._target(framed.ids[framed.of_text]) for framed in self._framed.singles(texts)]
+
+    def bare(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the ids of texts without any frame or prefix, shape (T,), int32 each."""
+        return [framed.ids[framed.of_text] for framed in self._framed.singles(texts)]
+
+    def _target(self, ids: np.ndarray) -> np.ndarray:
+        return np.concatenate((self._before, ids, self._after)).astype(np.int32)
+
+    def _ended(self, framed: Framed) -> Framed:
+        return Framed(
+            ids=np.append(framed.ids, np.int32(self.eos_id)),
+            segments=np.append(framed.segments, np.int32(0)),
+            offsets=np.append(framed.offsets, np.full((1, 2), -1, dtype=np.int32), axis=0),
+            words=np.append(framed.words, np.int32(-1)),
+            second=np.append(framed.second, False),
+        )
+
+
+def _target_frame(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Return the ids before and after a target, found by encoding a letter with and without them."""
+    bare = tokenizer(text_target="a", add_special_tokens=False).input_ids
+    framed = tokenizer(text_target="a").input_ids
+    start = next(start for start in range(len(framed)) if framed[start : start + len(bare)] == bare)
+    after = framed[start + len(bare) :]
+    return framed[:start], after if tokenizer.eos_token_id in after else [*after, tokenizer.eos_token_id]

@@ -1,0 +1,98 @@
+"""What objectives of encoder-decoders share: the encoder reads a source, the decoder writes a target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lorakit.errors import CheckpointError
+from lorakit.objectives.base import Shared, hits, laid, read_by_model, word_loss, word_scores
+from lorakit.types import Batch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_WRAPPING = ("mbart", "plbart")
+"""Types whose decoder begins with the last token of its target, the language."""
+
+
+class Written(Shared):
+    """Next-token prediction of targets, summed over their tokens, EOS among them."""
+
+    packs = False
+    label_logits_only: bool
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """Return the number of target tokens."""
+        return {"tokens": float(len(batch.targets["targets_L"]))}
+
+    def outputs(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Return ``logits_LV``, the scores of each target token."""
+        return {"logits_LV": word_scores(model, batch, self.label_logits_only, use_cache=False)[0]}
+
+    def losses(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Return the cross-entropy in nats summed over target tokens, shape (), float32."""
+        return {"tokens": word_loss(outputs["logits_LV"], batch.targets["targets_L"])}
+
+    def tallies(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, tuple[float, float]]:
+        """Return how many target tokens are the most probable ones."""
+        return {"accuracy": hits(outputs["logits_LV"], batch.targets["targets_L"])}
+
+
+def start_of(config: Mapping[str, Any]) -> int | None:
+    """Return the id that a decoder begins with; None where it begins with the last token of its target.
+
+    Args:
+        config: config.json of the checkpoint.
+
+    Raises:
+        CheckpointError: It does not say.
+    """
+    if config.get("model_type") in _WRAPPING:
+        return None
+    start = config.get("decoder_start_token_id")
+    if start is None:
+        raise CheckpointError(
+            "config.json has no decoder_start_token_id, so it cannot be told what the decoder begins with. Add it: for "
+            "T5 the id of its padding token, for BART that of </s>."
+        )
+    return int(start)
+
+
+def side_by_side(
+    sources: Sequence[np.ndarray],
+    targets: Sequence[np.ndarray],
+    rows: Sequence[int],
+    start: int | None,
+    padding: int,
+) -> Batch:
+    """Lay sources, and targets shifted by one, one below the other, padded at the right.
+
+    Labels are set by position, never by token id, so that EOS is learned also where it is the padding. What a decoder
+    reads is not masked: padding stands behind all that is learned.
+
+    Args:
+        sources: What the encoder reads, shape (T,) each.
+        targets: What the decoder writes, its end included, shape (U,) each.
+        rows: Number of each row.
+        start: What a decoder begins with; None: the last token of its target.
+        padding: Id that fills the places of shorter rows.
+    """
+    import torch
+
+    inputs, _ = read_by_model(sources, False, padding)
+    shifted = [np.concatenate(([target[-1] if start is None else start], target[:-1])) for target in targets]
+    read_BU, starts_B = laid(shifted, False, padding)
+    positions_L = np.concatenate([begin + np.arange(len(row)) for begin, row in zip(starts_B, targets, strict=True)])
+    return Batch(
+        inputs={**inputs, "decoder_input_ids": torch.from_numpy(read_BU)},
+        targets={
+            "positions_L": torch.from_numpy(positions_L.astype(np.int64)),
+            "targets_L": torch.from_numpy(np.concatenate(targets).astype(np.int64)),
+        },
+        lengths=(),
+        rows=tuple(rows),
+        tokens=sum(map(len, sources)) + sum(map(len, targets)),
+    )
