@@ -59,7 +59,7 @@ def test_naming_columns_chooses_where_several_meanings_fit():
 
 
 def test_unused_columns_are_listed():
-    assert recognise(rows_with({"id": 1, "text": "a"}, {"text": "b", "label": 0}), {}).unused == ("id", "label")
+    assert recognise(rows_with({"id": 1, "text": "a"}, {"text": "b", "page": 0}), {}).unused == ("id", "page")
 
 
 @pytest.mark.parametrize(

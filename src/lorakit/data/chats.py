@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lorakit.data.fields import value_of
 from lorakit.errors import DataError
 from lorakit.types import Format, Row
 
@@ -33,9 +34,7 @@ def canonical_chat(row: Row, format: Format) -> tuple[dict[str, Any], list[str]]
         DataError: It is not so; says which turn, from 1.
     """
     (column,) = format.columns["messages"]
-    if column not in row.fields:
-        raise DataError(f"has no {column!r}")
-    turns = row.fields[column]
+    turns = value_of(row.fields, column)
     if not isinstance(turns, list) or not turns:
         raise DataError(f"{column!r} is {'an empty list' if turns == [] else 'no list of turns'}")
     messages = [_message(turn, number) for number, turn in enumerate(turns, start=1)]

@@ -1,134 +1,89 @@
-"""What the columns of a table mean, and rows brought to the names that objectives read."""
+"""Rows brought to the names that objectives read."""
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from lorakit.data.chats import canonical_chat
+from lorakit.data.columns import KNOWN_COLUMNS, recognise
+from lorakit.data.extractive import canonical_extractive, composed
+from lorakit.data.fields import checked_text, not_text, text_of, value_of
+from lorakit.data.labelled import canonical_labelled, label_names
 from lorakit.data.readers.faults import counted
-from lorakit.errors import DataError, nearest
-from lorakit.types import Format, FormatName, Row
+from lorakit.data.tagged import canonical_tagged
+from lorakit.errors import DataError
+from lorakit.types import Format, Row
 
-
-@dataclass(frozen=True, slots=True)
-class _Pattern:
-    """Columns that are recognised together."""
-
-    name: FormatName
-    roles: Mapping[str, str]
-    """Role -> column."""
-    extra: Mapping[str, str]
-    """Role -> a column that may be missing and, where it is not empty, follows on a line of its own."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return (*self.roles.values(), *self.extra.values())
-
-    def __str__(self) -> str:
-        return "+".join(self.roles.values()) + "".join(f"(+{column})" for column in self.extra.values())
-
-
-_PATTERNS = (
-    _Pattern("text", {"text": "text"}, {}),
-    _Pattern("prompt_completion", {"prompt": "prompt", "completion": "completion"}, {}),
-    _Pattern("prompt_completion", {"prompt": "instruction", "completion": "output"}, {"prompt": "input"}),
-    _Pattern("prompt_completion", {"prompt": "question", "completion": "answer"}, {}),
-    _Pattern("chat", {"messages": "messages"}, {}),
-    _Pattern("chat", {"messages": "conversations"}, {}),
-)
-KNOWN_COLUMNS = frozenset(column for pattern in _PATTERNS for column in pattern.columns)
-"""Column names that are recognised by themselves."""
-
-
-def recognise(rows: Sequence[Row], columns: Mapping[str, str]) -> Format:
-    """Find out what the columns mean.
-
-    Recognised by themselves are ``text``; ``prompt``+``completion``; ``instruction``(+``input``)+``output``;
-    ``question``+``answer``; ``messages``; ``conversations``.
-
-    Args:
-        rows: All rows of the table, or the first ones of a stream.
-        columns: Where the file's names differ: one of the names above -> the file's column. Naming one also chooses
-            between patterns that fit at once.
-
-    Raises:
-        DataError: No pattern fits, several do, or a column named in `columns` is not there.
-    """
-    if not rows:
-        raise DataError("there are no rows: nothing can be learned from an empty table.")
-    found = tuple(dict.fromkeys(column for row in rows for column in row.fields))
-    _check_named(columns, found)
-    # A column that got another name is no longer found under its own.
-    names = {column: column for column in found if column not in columns.values()} | dict(columns)
-    fitting = [
-        pattern
-        for pattern in _PATTERNS
-        if all(column in names for column in pattern.roles.values()) and set(columns) <= set(pattern.columns)
-    ]
-    if len(fitting) != 1:
-        raise _several(fitting, rows) if fitting else _none(found, columns)
-    (pattern,) = fitting
-    meaning: dict[str, tuple[str, ...]] = {role: (names[column],) for role, column in pattern.roles.items()}
-    for role, column in pattern.extra.items():
-        if column in names:
-            meaning[role] = (*meaning[role], names[column])
-    used = {column for group in meaning.values() for column in group}
-    return Format(pattern.name, meaning, tuple(column for column in found if column not in used))
+__all__ = ["KNOWN_COLUMNS", "canonical", "canonical_rows", "label_names", "recognise", "told"]
 
 
 def canonical(
-    rows: Sequence[Row], format: Format, broken: Literal["error", "skip"] = "error"
+    rows: Sequence[Row],
+    format: Format,
+    broken: Literal["error", "skip"] = "error",
+    *,
+    normalise: Literal["nfc"] | None = None,
+    label_names: Sequence[str] = (),
 ) -> tuple[list[Row], list[str]]:
-    """Bring rows to ``text``, ``prompt`` and ``completion``, or ``messages`` (a list of ``role`` and ``content``).
+    """Bring rows to the fields of their format (`types.Format.name`).
 
     The words themselves are not changed. ``instruction`` and ``input`` become one prompt with a newline between; a last
-    turn of a chat that is not the assistant's is left out, as nothing after it is learned, and counted.
+    turn of a chat that is not the assistant's is left out, as nothing after it is learned, and counted; a list of
+    targets becomes a row each, and is counted.
 
     Args:
         rows: As they were read.
         format: What `recognise` found.
         broken: Whether a row that lacks what it needs stops everything, or is skipped and counted.
+        normalise: ``nfc`` composes letters in every text; left out: Unicode stays as it is.
+        label_names: Where labels or tags are numbers from 0: their names, in order.
 
     Returns:
         The rows, and a sentence for everything the user should know.
 
     Raises:
         DataError: Rows lack a column; hold null, a number or nothing but white space where text is due; are chats that
-            cannot be read. Names the first five and the count. Or no row is left.
+            cannot be read; have tags or answers that do not fit their texts. Names the first five and the count. Or no
+            row is left.
     """
     kept: list[Row] = []
     faults: list[str] = []
     remarks: Counter[str] = Counter()
     for row in rows:
         try:
-            canonical, said = canonical_row(row, format)
+            several, said = canonical_rows(row, format, normalise=normalise, label_names=label_names)
         except DataError as error:
             faults.append(str(error))
             continue
-        kept.append(canonical)
+        kept += several
         remarks.update(said)
     if faults and (broken == "error" or not kept):
         raise _unusable(faults, len(rows))
     return kept, told(remarks, faults, len(rows))
 
 
-def canonical_row(row: Row, format: Format) -> tuple[Row, list[str]]:
+def canonical_rows(
+    row: Row,
+    format: Format,
+    *,
+    normalise: Literal["nfc"] | None = None,
+    label_names: Sequence[str] = (),
+) -> tuple[list[Row], list[str]]:
     """Bring one row to the names that objectives read, as `canonical` does; also return remarks to be counted.
 
     Raises:
         DataError: It cannot be used; says where it stands.
     """
-    convert: Callable[[Row, Format], tuple[dict[str, Any], list[str]]] = (
-        canonical_chat if format.name == "chat" else _canonical_text
-    )
     try:
-        fields, said = convert(row, format)
+        several, said = _fields(row, format, label_names)
+        if normalise == "nfc":
+            several = [composed(one) if format.name == "extractive" else _composed(one) for one in several]
     except DataError as error:
         raise DataError(f"{row.where}: {error}") from error
-    return Row(fields, row.source, row.line), said
+    return [Row(fields, row.source, row.line) for fields in several], said
 
 
 def told(remarks: Mapping[str, int], faults: Sequence[str], total: int) -> list[str]:
@@ -139,85 +94,57 @@ def told(remarks: Mapping[str, int], faults: Sequence[str], total: int) -> list[
     return notes
 
 
-def _canonical_text(row: Row, format: Format) -> tuple[dict[str, Any], list[str]]:
+def _fields(row: Row, format: Format, names: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the canonical fields of a row, of several rows where it has several targets, and remarks."""
+    match format.name:
+        case "chat":
+            fields, said = canonical_chat(row, format)
+            return [fields], said
+        case "source_target":
+            return _pairs(row, format)
+        case "labelled":
+            return [canonical_labelled(row, format, names)], []
+        case "tagged":
+            return [canonical_tagged(row, format, names)], []
+        case "extractive":
+            return [canonical_extractive(row, format)], []
+        case _:
+            return [_texts(row, format)], []
+
+
+def _texts(row: Row, format: Format) -> dict[str, Any]:
     fields = {}
     for role, (column, *extra) in format.columns.items():
         words = text_of(row.fields, column)
         for optional in extra:
             more = row.fields.get(optional)
             if more is not None and not isinstance(more, str):
-                raise DataError(not_text(optional, more))
+                raise DataError(not_text(repr(optional), more))
             words += f"\n{more}" if more and more.strip() else ""
         fields[role] = words
-    return fields, []
+    return fields
 
 
-def text_of(fields: Mapping[str, Any], column: str) -> str:
-    """Return the text of a column that must hold some.
-
-    Raises:
-        DataError: It is missing, null, no text, or nothing but white space.
-    """
-    if column not in fields:
-        raise DataError(f"has no {column!r} (it has {_listed(fields) or 'nothing'})")
-    value = fields[column]
-    if not isinstance(value, str):
-        raise DataError(not_text(column, value))
-    if not value.strip():
-        raise DataError(f"{column!r} is {'only white space' if value else 'empty'}")
-    return value
+def _pairs(row: Row, format: Format) -> tuple[list[dict[str, Any]], list[str]]:
+    source = text_of(row.fields, format.columns["source"][0])
+    if "target" not in format.columns:
+        return [{"source": source}], []
+    (column,) = format.columns["target"]
+    value = value_of(row.fields, column)
+    if value == []:
+        raise DataError(f"{column!r} is an empty list")
+    given = value if isinstance(value, list) else [value]
+    targets = [checked_text(target, repr(column)) for target in given]
+    remarks = ["a list of targets, each of which became a row of its own"] if len(targets) > 1 else []
+    return [{"source": source, "target": target} for target in targets], remarks
 
 
-def not_text(column: str, value: object) -> str:
-    """Return what is wrong with a value that is no text."""
-    if value is None:
-        return f"{column!r} is null"
-    if isinstance(value, (bool, int, float)):
-        literal = str(value).lower() if isinstance(value, bool) else str(value)[:30]
-        return f'{column!r} is {literal}, which is not text; in quotes it is: "{literal}"'
-    kinds: dict[type, str] = {list: "a list", dict: "an object"}
-    return f"{column!r} is {kinds.get(type(value), f'a {type(value).__name__}')}, not text"
-
-
-def _check_named(columns: Mapping[str, str], found: Iterable[str]) -> None:
-    for role, column in columns.items():
-        if role not in KNOWN_COLUMNS:
-            raise DataError(
-                f"data.columns.{role}: no such role. {nearest(role, KNOWN_COLUMNS)} "
-                f"Roles are {', '.join(sorted(KNOWN_COLUMNS))}.".replace("  ", " ")
-            )
-        if column not in found:
-            hint = nearest(column, found)
-            raise DataError(
-                f"data.columns.{role} names the column {column!r}, which the rows do not have. "
-                f"{hint + ' ' if hint else ''}They have {_listed(found)}."
-            )
-
-
-def _none(found: Iterable[str], columns: Mapping[str, str]) -> DataError:
-    named = ", ".join(f"{role}: {column}" for role, column in columns.items())
-    said = f" with data.columns {{{named}}}" if named else ""
-    return DataError(
-        f"the columns {_listed(found)}{said} have no meaning that lorakit knows. It "
-        f"recognises {', '.join(map(str, _PATTERNS))}. Say which column is which, for example "
-        "--set data.columns.prompt=NAME --set data.columns.completion=NAME, or --set data.columns.text=NAME. "
-        "(If these are not names but the first row, put a line of names above it.)"
-    )
-
-
-def _several(fitting: Sequence[_Pattern], rows: Sequence[Row]) -> DataError:
-    cures = " or ".join(
-        " ".join(f"--set data.columns.{column}={column}" for column in pattern.roles.values()) for pattern in fitting
-    )
-    message = f"the columns fit more than one meaning: {', '.join(map(str, fitting))}. Choose one: {cures}."
-    first = rows[0]
-    other = next((row for row in rows if set(row.fields) != set(first.fields)), None)
-    if other is not None:
-        message += (
-            f" (Not all rows have the same columns: {first.where} has {_listed(first.fields)}, "
-            f"{other.where} has {_listed(other.fields)}. Are these two tables?)"
-        )
-    return DataError(message)
+def _composed(value: Any) -> Any:
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    if isinstance(value, dict):
+        return {key: _composed(member) for key, member in value.items()}
+    return [_composed(member) for member in value] if isinstance(value, list) else value
 
 
 def _unusable(faults: Sequence[str], total: int) -> DataError:
@@ -231,9 +158,3 @@ def _unusable(faults: Sequence[str], total: int) -> DataError:
 
 def _first(faults: Sequence[str], shown: int = 5) -> list[str]:
     return [*faults[:shown], *([f"and {len(faults) - shown:,} more"] if len(faults) > shown else [])]
-
-
-def _listed(columns: Iterable[str]) -> str:
-    names = list(columns)
-    cut = [column if len(column) <= 30 else column[:29] + "…" for column in names[:12]]
-    return ", ".join(map(repr, cut)) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lorakit.types import TooLong
+
 
 class SourceSettings(BaseModel):
     """One of several sources."""
@@ -32,15 +34,21 @@ class DataSettings(BaseModel):
     eval: Annotated[float, Field(gt=0, lt=1)] | str | SourceSettings | None = None
     """Evaluation rows: a file, or a share of the training rows, split by prompt with the seed; left out: 0.1."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """Role -> column of the file, where names differ: `{prompt: mr, completion: ref}`."""
+    """Role -> column of the file, where names differ: `{prompt: mr, completion: ref}`; `outer.inner` inside objects."""
+    header: bool = True
+    """Whether the first line of a CSV or TSV names its columns; off: they are called 1, 2, 3, …"""
+    label_names: str | list[str] | None = None
+    """Names of labels or tags that are numbers from 0: a file with one name a line, or a list."""
+    normalise: Literal["nfc"] | None = None
+    """`nfc` composes letters that are taken apart in Unicode; left out: text stays as it is."""
     rows: int | None = Field(default=None, ge=1)
     """Use a seeded sample of this many training rows; left out: all."""
     eval_rows: int | None = Field(default=None, ge=1)
     """Use a seeded sample of this many evaluation rows; left out: all."""
     max_length: int | None = Field(default=None, ge=2)
     """Longest example in tokens; left out: the checkpoint's position limit, at most 2048."""
-    too_long: Literal["error", "drop", "truncate_prompt"] = "error"
-    """What to do with a row that is longer: stop, leave it out, or cut its prompt at the start (both counted)."""
+    too_long: TooLong = "error"
+    """What to do with a row that is longer: stop, leave it out, cut its prompt at the start, or its text at the end."""
     broken: Literal["error", "skip"] = "error"
     """What to do with a line that cannot be read or lacks a field: stop, or skip and count."""
     quotes: bool | None = None

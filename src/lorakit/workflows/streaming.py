@@ -66,14 +66,14 @@ class Stream:
         kept = []
         for row in part:
             try:
-                canonical, said = formats.canonical_row(row, self.format)
+                canonical, said = formats.canonical_rows(row, self.format)
             except DataError as error:
                 if self.recipe.data.broken == "error":
                     raise
                 if counted:
                     self.faults.append(str(error))
                 continue
-            kept.append(canonical)
+            kept += canonical
             if counted:
                 self.remarks.update(said)
         if counted:
