@@ -59,8 +59,7 @@ class Checkpoint:
     @property
     def max_positions(self) -> int | None:
         """Longest input in tokens; None where nothing bounds it."""
-        found = self.config.get(self.family.positions) if self.family.positions else None
-        return found if isinstance(found, int) else None
+        return self.family.usable_positions(self.config)
 
     @cached_property
     def eos_ids(self) -> frozenset[int]:
@@ -199,7 +198,7 @@ def open_folder(located: locating.Located) -> Checkpoint:
         notes.append(
             f"{located.identity} has only {file.name}; it is read as plain tensors, nothing else in it is used."
         )
-    family = families.of(config["model_type"], tuple(config.get("architectures") or ()))
+    family = families.of(config["model_type"], tuple(config.get("architectures") or ()), config)
     if not family.listed and not inspection.known_to_transformers(family.model_type):
         raise CheckpointError(f"{folder / 'config.json'}: transformers knows no model type {family.model_type!r}.")
     return Checkpoint(located.identity, folder, located.revision, config, family, notes)

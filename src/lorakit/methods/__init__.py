@@ -1,4 +1,8 @@
-"""WHICH weights learn, a file each: `apply(model, settings, family) -> (model, Trainable)`."""
+"""WHICH weights learn, a file each: `apply(model, settings, family, head, fresh) -> (model, Trainable)`.
+
+`fresh` names the weights that the checkpoint did not bring, such as a new classifier: they start at random, so that
+every method trains them.
+"""
 
 from __future__ import annotations
 

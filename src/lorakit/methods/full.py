@@ -6,13 +6,19 @@ from typing import TYPE_CHECKING
 
 from lorakit.families import Family
 from lorakit.methods.settings import FullSettings
-from lorakit.methods.trainable import summarise
-from lorakit.types import Trainable
+from lorakit.methods.trainable import NEXT_TOKEN, summarise
+from lorakit.types import Head, Trainable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def apply(model: PreTrainedModel, settings: FullSettings, family: Family) -> tuple[PreTrainedModel, Trainable]:
+def apply(
+    model: PreTrainedModel,
+    settings: FullSettings,
+    family: Family,
+    head: Head = NEXT_TOKEN,
+    fresh: tuple[str, ...] = (),
+) -> tuple[PreTrainedModel, Trainable]:
     """Leave `model` as it is, every weight learning."""
     return model.requires_grad_(True), summarise(model)

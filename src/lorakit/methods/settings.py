@@ -23,14 +23,15 @@ class FreezeSettings(_Method):
     """Keep the lower part as it is and train the rest."""
 
     name: Literal["freeze"] = "freeze"
-    blocks: int | None = Field(default=None, ge=0)
-    """Freeze the embeddings and this many blocks, counted from the input; left out: half of them."""
+    blocks: Annotated[int, Field(ge=0)] | Literal["encoder", "decoder"] | None = None
+    """Freeze the embeddings and this many blocks, counted from the input, an encoder's before its decoder's, or one of
+    these two as a whole; left out: half of the blocks."""
     patterns: list[str] | None = None
     """Instead: freeze every weight whose name matches one of these shell patterns (`*.wpe.*`)."""
 
 
 class HeadSettings(_Method):
-    """Train the output layer alone (a linear probe); a head tied to the embeddings is copied first."""
+    """Train the output layer or classifier alone (a linear probe); one tied to the embeddings is copied first."""
 
     name: Literal["head"] = "head"
 

@@ -10,10 +10,13 @@ from torch import nn
 
 from lorakit.errors import TrainingError
 from lorakit.families import Family
-from lorakit.types import Trainable
+from lorakit.types import Head, Trainable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+NEXT_TOKEN = Head("causal_lm")
+"""The head of a method's caller that names none."""
 
 
 def summarise(model: PreTrainedModel, notes: tuple[str, ...] = ()) -> Trainable:
@@ -48,18 +51,49 @@ def _kind(name: str) -> str:
     return re.sub(r"\.(weight|bias)$", "", name)
 
 
-def blocks(model: PreTrainedModel, family: Family) -> nn.ModuleList:
-    """Return the list of the model's blocks.
+def stacks(model: PreTrainedModel, family: Family) -> list[nn.ModuleList]:
+    """Return the lists of the model's blocks, the encoder's first; under some heads a T5 has no decoder.
 
     Raises:
         TrainingError: The type is outside the table and its blocks cannot be told.
     """
+    backbone = model.base_model
     if family.blocks:
-        return cast(nn.ModuleList, model.get_submodule(family.blocks))
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    if not lists:
+        found = [path for path in family.blocks if hasattr(backbone, path.partition(".")[0])]
+        return [cast(nn.ModuleList, backbone.get_submodule(path)) for path in found]
+    parts = [backbone]
+    if family.kind == "encoder_decoder":
+        parts = [getattr(backbone, side) for side in ("encoder", "decoder") if hasattr(backbone, side)]
+    lists = [[module for module in part.modules() if isinstance(module, nn.ModuleList)] for part in parts]
+    if not lists or not all(lists):
         raise TrainingError(f"the blocks of a {family.model_type!r} model cannot be told; freeze by method.patterns.")
-    return max(lists, key=len)
+    return [max(candidates, key=len) for candidates in lists]
+
+
+def blocks(model: PreTrainedModel, family: Family) -> list[nn.Module]:
+    """Return the model's blocks, those of the encoder first; raises TrainingError like `stacks`."""
+    return [block for stack in stacks(model, family) for block in stack]
+
+
+def head_modules(model: PreTrainedModel, family: Family) -> dict[str, nn.Module]:
+    """Return the parts of the model that stand on its backbone, by name: what a task has of its own."""
+    backbone = model.base_model
+    # A T5 that writes or finds answers is its own backbone: there, parts without blocks or embeddings are the head.
+    lower: set[nn.Module] = {backbone}
+    if backbone is model:
+        inner = {*stacks(model, family), model.get_input_embeddings()}
+        lower = {part for part in model.children() if not inner.isdisjoint(part.modules())}
+    return {
+        name: part
+        for name, part in model.named_children()
+        if part not in lower and any(True for _ in part.parameters())
+    }
+
+
+def learn_fresh(model: PreTrainedModel, fresh: tuple[str, ...]) -> None:
+    """Let the weights learn that the checkpoint did not bring: they hold random numbers."""
+    for name in fresh:
+        model.get_parameter(name).requires_grad_(True)
 
 
 def silence_frozen(model: PreTrainedModel, family: Family) -> None:
