@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
+
+from lorakit.data.framing import FramedEncoder
 
 _NOTHING = np.zeros(0, dtype=np.int32)
 
@@ -21,19 +23,16 @@ class Frame:
     """Token types of each stretch: before, first text, between, second text, after."""
 
     @classmethod
-    def of(cls, tokenizer: Any, pair: bool = False) -> Self:
+    def of(cls, encoder: FramedEncoder, pair: bool = False) -> Self:
         """Find the frame of one text, or of a `pair`, by encoding a letter."""
-        texts = ("a", "a") if pair else ("a",)
-        encoded = tokenizer(*texts, return_special_tokens_mask=True, return_token_type_ids=True)
-        ids, control, types = encoded.input_ids, encoded.special_tokens_mask, encoded.token_type_ids
-        text = [place for place, is_control in enumerate(control) if not is_control]
-        gap = [place for place in range(text[0], text[-1]) if control[place]]
-        between = gap[0] if gap else text[0]
+        framed = encoder.pairs(["a"], ["a"])[0] if pair else encoder.singles(["a"])[0]
+        first, last = np.flatnonzero(framed.of_text)[[0, -1]]
+        gap = first + np.flatnonzero(~framed.of_text[first:last])
         return cls(
-            before=tuple(ids[: text[0]]),
-            between=tuple(ids[place] for place in gap),
-            after=tuple(ids[text[-1] + 1 :]),
-            types=tuple(types[place] for place in (0, text[0], between, text[-1], -1)),
+            before=tuple(framed.ids[:first]),
+            between=tuple(framed.ids[gap]),
+            after=tuple(framed.ids[last + 1 :]),
+            types=tuple(framed.segments[[0, first, gap[0] if len(gap) else first, last, -1]]),
         )
 
     def __len__(self) -> int:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
+from lorakit.data.framing import FramedEncoder, padding_id
 from lorakit.errors import DataError
-from lorakit.objectives.base import IGNORED, Shared, hits, read_by_model, word_loss, word_scores
+from lorakit.objectives.base import IGNORED, Shared, hits, laid, read_by_model, word_loss, word_scores
 from lorakit.objectives.frame import Frame
+from lorakit.objectives.mask_filling import MaskFilling
 from lorakit.objectives.sentence_pairs import Document, Pair, Pairing, sentence_ends
 from lorakit.objectives.settings import MaskedLMSettings
 from lorakit.types import Batch, Example, Head, Job, Row
@@ -46,7 +48,8 @@ class MaskedLM(Shared):
         if self.settings.nsp:
             _check_next_sentence(str(self.job.config.get("model_type")))
         self.packs = not self.settings.nsp
-        self.frame = Frame.of(tokenizer, pair=self.settings.nsp)
+        self.encoder = FramedEncoder(tokenizer)
+        self.frame = Frame.of(self.encoder, pair=self.settings.nsp)
         self.room = self.job.max_length - len(self.frame)
         """Most tokens of text in an example."""
         if self.room < 2:
@@ -118,25 +121,38 @@ class MaskedLM(Shared):
 
     def collate(self, examples: Sequence[Example], packed: bool, epoch: int | None = None) -> Batch:
         """Draw masks and lay examples end to end in one row (`packed`), or one below the other, padded at the right."""
+        return self.laid(examples, [self._masked(example, epoch) for example in examples], packed)
+
+    def laid(self, examples: Sequence[Example], drawn: Sequence[tuple[np.ndarray, np.ndarray]], packed: bool) -> Batch:
+        """Lay examples side by side.
+
+        Args:
+            examples: As they were encoded.
+            drawn: Of each its ids with masks in them, shape (T,), and the positions that are predicted.
+            packed: Whether they lie end to end in one row.
+        """
         import torch
 
-        drawn = [self._masked(example, epoch) for example in examples]
-        padding = self.job.tokenizer.pad_token_id or 0
-        inputs, starts = read_by_model([ids_T for ids_T, _ in drawn], packed, padding, self.job.family.first_position)
+        tokenizer, first_position = self.job.tokenizer, self.job.family.first_position
+        inputs, starts = read_by_model([ids for ids, _ in drawn], packed, padding_id(tokenizer), first_position)
         positions = [start + chosen for start, (_, chosen) in zip(starts, drawn, strict=True)]
-        targets = [example.ids[chosen] for example, (_, chosen) in zip(examples, drawn, strict=True)]
+        targets = {
+            "positions_L": np.concatenate(positions),
+            "targets_L": np.concatenate([example.ids[at] for example, (_, at) in zip(examples, drawn, strict=True)]),
+        }
+        if self.settings.nsp:
+            targets["labels_B"] = np.array([example.labels[0] for example in examples])
+            if self.job.config.get("type_vocab_size", 0) > 1:
+                segments = [cast(np.ndarray, example.segments) for example in examples]
+                inputs["token_type_ids"] = torch.from_numpy(laid(segments, packed)[0])
         lengths = tuple(len(example) for example in examples)
-        batch = Batch(
+        return Batch(
             inputs=inputs,
-            targets={
-                "positions_L": torch.from_numpy(np.concatenate(positions).astype(np.int64)),
-                "targets_L": torch.from_numpy(np.concatenate(targets).astype(np.int64)),
-            },
+            targets={name: torch.from_numpy(target.astype(np.int64)) for name, target in targets.items()},
             lengths=lengths if packed else (),
             rows=tuple(example.row for example in examples),
             tokens=sum(lengths),
         )
-        return self._with_pairs(batch, examples) if self.settings.nsp else batch
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Return the number of hidden tokens, and with `nsp` that of pairs."""
@@ -164,28 +180,37 @@ class MaskedLM(Shared):
             tallies["nsp_accuracy"] = hits(outputs["nsp_B2"], batch.targets["labels_B"])
         return tallies
 
+    def predict(self, model: nn.Module, rows: Sequence[Row], top: int = 5, tokens: int = 2048) -> list[dict[str, Any]]:
+        """Return the most probable words of each mask, or whether the second of two texts follows the first.
+
+        Args:
+            model: In eval mode, with this objective's head.
+            rows: {text} with the tokenizer's mask token, or ``[MASK]``, in the place of words; with `nsp` also {text,
+                text_pair}.
+            top: How many words are listed for each mask.
+            tokens: Tokens computed at once, padding included.
+
+        Returns:
+            A mapping a row: {text, masks: [{start, end, words: [{word, probability}, ...]}, ...]}, the text with the
+            best words in it and begin and end of each mask in characters of the text given; of a pair {is_next,
+            probability}, the probability that it follows.
+
+        Raises:
+            DataError: A text holds no mask or is too long, or the model has not learned next sentences.
+        """
+        return MaskFilling(self, rows, top).answers(model, tokens)
+
     def _documents(self, rows: Sequence[Row], first: int) -> Iterable[Document]:
-        if not rows:
-            return
         texts = [row.fields["text"] for row in rows]
-        encoded = self.job.tokenizer(
-            texts,
-            add_special_tokens=False,
-            split_special_tokens=True,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            return_offsets_mapping=True,
-            verbose=False,
-        )
-        for number, (row, text) in enumerate(zip(rows, texts, strict=True)):
-            ids = np.array(encoded.input_ids[number], dtype=np.int32)
+        for number, (row, text, framed) in enumerate(zip(rows, texts, self.encoder.singles(texts), strict=True)):
+            ids, words = framed.ids[framed.of_text], framed.words[framed.of_text]
             # A token belongs to the sentence in which its last character stands: its first may be the space before.
-            last = np.array([end - 1 for _, end in encoded.offset_mapping[number]], dtype=np.int64)
+            last = framed.offsets[framed.of_text, 1] - 1
             limits = sentence_ends(text) if self.settings.nsp else [len(text)]
             sentence = np.maximum.accumulate(np.searchsorted(limits, last, side="right"))
             ends = np.append(np.flatnonzero(np.diff(sentence) > 0) + 1, len(ids))
-            words = np.where(np.isin(ids, self.special_ids), IGNORED, _numbered(encoded.word_ids(number)))
-            yield Document(ids, words.astype(np.int32), ends, first + number, row.where)
+            words = np.where(np.isin(ids, self.special_ids), IGNORED, words)
+            yield Document(ids, words, ends, first + number, row.where)
 
     def _windows(self, document: Document) -> Iterable[Example]:
         for part, begin in enumerate(range(0, len(document.ids), self.room)):
@@ -215,18 +240,6 @@ class MaskedLM(Shared):
             segments=self.frame.segments(pair.cut - pair.begin, pair.stop - pair.start),
             part=part,
         )
-
-    def _with_pairs(self, batch: Batch, examples: Sequence[Example]) -> Batch:
-        """Add token types and the labels of pairs."""
-        import torch
-
-        segments = [cast(np.ndarray, example.segments) for example in examples]
-        inputs = dict(batch.inputs)
-        if self.job.config.get("type_vocab_size", 0) > 1:
-            inputs["token_type_ids"] = read_by_model(segments, packed=False)[0]["input_ids"]
-        labels_B = torch.tensor([int(example.labels[0]) for example in examples])
-        targets = {**batch.targets, "labels_B": labels_B}
-        return Batch(inputs, targets, batch.lengths, batch.rows, batch.tokens)
 
     def _words(self, example: Example) -> np.ndarray:
         return example.labels[-len(example.ids) :]
@@ -268,12 +281,6 @@ class MaskedLM(Shared):
                 break
         # Where all are too long the shortest is hidden: something has to be learned.
         return np.flatnonzero(np.isin(words, chosen or [numbers[sizes.argmin()]]))
-
-
-def _numbered(words: Sequence[int | None]) -> np.ndarray:
-    """Return the numbers of words; a token that belongs to none counts as a word of its own."""
-    beyond = len(words)
-    return np.array([beyond + place if word is None else word for place, word in enumerate(words)], dtype=np.int64)
 
 
 def _check_next_sentence(model_type: str) -> None:
