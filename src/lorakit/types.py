@@ -226,6 +226,35 @@ class Trainable:
     """What the user should know: an untied head and its cost, a target that matched two kinds of layers."""
 
 
+@dataclass(frozen=True, slots=True)
+class ScriptCount:
+    """What a tokenizer makes of the text of one script."""
+
+    script: str
+    """``Latin``, ``Hangul``, ``jamo`` (Korean letters outside syllables), ``Han``, ``Kana``, …, ``other``."""
+    words: int
+    characters: int
+    """White space left out."""
+    tokens: int
+    unknown: int
+    """Tokens that are the unknown token."""
+
+    @property
+    def tokens_per_word(self) -> float:
+        """Tokens that a word becomes, at the mean."""
+        return self.tokens / max(1, self.words)
+
+    @property
+    def tokens_per_character(self) -> float:
+        """Tokens that a character becomes, at the mean."""
+        return self.tokens / max(1, self.characters)
+
+    @property
+    def unknown_share(self) -> float:
+        """Part of the tokens that is the unknown token, in [0, 1]."""
+        return self.unknown / max(1, self.tokens)
+
+
 @dataclass(slots=True)
 class DataReport:
     """What was found in the rows; every count that is not the plain case is a line on the screen."""
@@ -243,3 +272,5 @@ class DataReport:
     """Evaluation rows that also stand in the training rows."""
     notes: list[str] = field(default_factory=list)
     """Encoding, skipped, dropped and truncated rows, unused columns: a sentence each."""
+    scripts: list[ScriptCount] = field(default_factory=list)
+    """What the checkpoint's tokenizer makes of each script, the most frequent first; empty where it was not asked."""

@@ -4,50 +4,93 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
+from lorakit.data import scripts
 from lorakit.data.readers.faults import counted
-from lorakit.data.splitting import prompt_key
+from lorakit.data.splitting import prompt_key, sample
 from lorakit.errors import DataError
 from lorakit.types import DataReport, Example, Format, Row
 
 _STRONG_LEAK = 0.05
+_SAMPLE = 2_000
+"""Rows whose scripts are counted."""
+_SAID = {
+    "labelled": ("text", "labels"),
+    "tagged": ("sentence", "tags"),
+    "source_target": ("source", "targets"),
+    "extractive": ("question", "answers"),
+}
+"""Format -> what is asked, and what is answered."""
 _JAMO = frozenset(map(chr, range(0x1100, 0x1200)))
 
 
 def examine(
-    examples: Sequence[Example], rows: Sequence[Row], evaluation_rows: Sequence[Row], format: Format
+    examples: Sequence[Example],
+    rows: Sequence[Row],
+    evaluation_rows: Sequence[Row],
+    format: Format,
+    learned: Callable[[Example], int] | None = None,
+    tokenizer: Any = None,
 ) -> DataReport:
-    """Count tokens, duplicates, contradictions and leaks. Rows are compared composed (NFC) and without outer blanks.
+    """Count tokens, duplicates, contradictions, leaks, labels and scripts.
 
-    A row that a weight repeats is no duplicate of itself.
+    Rows are compared composed (NFC) and without outer blanks. A row that a weight repeats is no duplicate of itself.
 
     Args:
         examples: The encoded training rows.
         rows: The canonical training rows.
         evaluation_rows: The canonical evaluation rows; may be empty.
         format: Their format.
+        learned: How many predictions of an example are scored (`Objective.learned`); left out: its labelled tokens.
+        tokenizer: Whose reading of each script is counted, on a sample of the rows; left out: no scripts are counted.
 
     Raises:
         DataError: The evaluation rows are the training rows.
     """
     report = DataReport(rows=len(rows))
+    learned_of = learned or (lambda example: int((example.labels != -100).sum()))
     for example in examples:
         report.tokens += len(example)
-        report.learned += int((example.labels != -100).sum())
+        report.learned += learned_of(example)
         if len(example) > report.longest:
             report.longest, report.longest_where = len(example), example.where
-    distinct = list({(row.source, row.line): row for row in rows}.values())
-    keys = [_content(row) for row in distinct]
+    contents = {(row.source, row.line, _content(row)): row for row in rows}
+    distinct, keys = list(contents.values()), [key for *_, key in contents]
     known = set(keys)
     report.duplicates = len(keys) - len(known)
+    if format.name == "labelled":
+        report.notes += _labels(distinct)
     report.notes += _contradictions(distinct, keys, format)
     report.notes += _decomposed([*distinct, *evaluation_rows])
     report.notes += _leak(report, distinct, known, evaluation_rows)
+    if tokenizer is not None:
+        texts = dict.fromkeys(text for row in sample(distinct, _SAMPLE, 0) for text in _prose(row))
+        report.scripts = scripts.readability(list(texts), tokenizer)
+        report.notes += scripts.spoken(report.scripts, tokenizer)
     if format.unused:
         columns = ", ".join(map(repr, format.unused))
         report.notes.append(f"column{'s' * (len(format.unused) > 1)} that nothing reads: {columns}.")
     return report
+
+
+def _labels(rows: Sequence[Row]) -> list[str]:
+    scores = [row.fields["score"] for row in rows if "score" in row.fields]
+    if scores:
+        return [f"scores from {min(scores):g} to {max(scores):g}, mean {sum(scores) / len(scores):.3g}."]
+    several = [row.fields["labels"] if "labels" in row.fields else [row.fields["label"]] for row in rows]
+    frequent = Counter(label for labels in several for label in labels).most_common()
+    if not frequent:
+        return ["no row has a label."]
+    (most, most_count), (rarest, rarest_count) = frequent[0], frequent[-1]
+    total = sum(map(len, several))
+    mean = f", {total / len(rows):.2f} a row" if total != len(rows) else ""
+    return [
+        f"{counted(len(frequent), 'label')}{mean}: most frequent {most!r} ({counted(most_count, 'row')}), "
+        f"rarest {rarest!r} ({counted(rarest_count, 'row')})."
+    ]
 
 
 def _contradictions(rows: Sequence[Row], keys: Sequence[str], format: Format) -> list[str]:
@@ -62,18 +105,19 @@ def _contradictions(rows: Sequence[Row], keys: Sequence[str], format: Format) ->
     several = [prompt for prompt, different in answers.items() if len(different) > 1]
     if not several:
         return []
+    asked, answered = _SAID.get(format.name, ("prompt", "answers"))
     return [
-        f"{counted(len(several), 'prompt')} of {len(answers):,} with several different answers "
+        f"{counted(len(several), asked)} of {len(answers):,} with several different {answered} "
         f"(first: {first[several[0]].where})."
     ]
 
 
 def _decomposed(rows: Sequence[Row]) -> list[str]:
-    written_apart = [row for row in rows if any(_is_decomposed(text) for text in _texts(row))]
+    written_apart = [row for row in rows if any(_is_decomposed(text) for text in _texts(row.fields))]
     if not written_apart:
         return []
     share = 100 * len(written_apart) / len(rows)
-    korean = any(not _JAMO.isdisjoint(text) for row in written_apart for text in _texts(row))
+    korean = any(not _JAMO.isdisjoint(text) for row in written_apart for text in _texts(row.fields))
     cost = "Korean in this form takes two to three times the tokens" if korean else "models have seen little of it"
     return [
         f"{counted(len(written_apart), 'row')} ({share:.2g} %) with letters taken apart into pieces (Unicode NFD, as "
@@ -111,15 +155,27 @@ def _leak(report: DataReport, rows: Sequence[Row], known: set[str], evaluation_r
 
 def _content(row: Row) -> str:
     """Return the row's words, equal for rows that differ in Unicode form or outer white space alone."""
-    parts = [unicodedata.normalize("NFC", text).strip() for text in _texts(row)]
+    parts = [unicodedata.normalize("NFC", text).strip() for text in _texts(row.fields)]
     return json.dumps(parts, ensure_ascii=False)
 
 
-def _texts(row: Row) -> Iterator[str]:
-    for value in row.fields.values():
-        if isinstance(value, str):
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text in order, and every number written out."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for member in value:
+            yield from _texts(member)
+    else:
+        yield value if isinstance(value, str) else repr(value)
+
+
+def _prose(row: Row) -> Iterator[str]:
+    """Yield what people wrote in a row: neither labels nor roles."""
+    for role, value in row.fields.items():
+        if role == "tokens":
+            yield " ".join(value)
+        elif role == "messages":
+            yield from (turn["content"] for turn in value)
+        elif isinstance(value, str) and role != "label":
             yield value
-        else:
-            for turn in value:
-                yield turn["role"]
-                yield turn["content"]

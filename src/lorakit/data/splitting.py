@@ -6,7 +6,8 @@ import hashlib
 import json
 import random
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 
 from lorakit.errors import DataError
 from lorakit.types import Format, Row
@@ -18,10 +19,11 @@ FEW_DOCUMENTS = 20
 def split(rows: Sequence[Row], format: Format, share: float, seed: int) -> tuple[list[Row], list[Row]]:
     """Part canonical rows into training and evaluation rows; both keep reading order.
 
-    Rows of one prompt (of a chat: everything before the first answer; of text: the document) stay together. Groups are
-    ordered by a hash of the seed and the prompt, which does not depend on the order of the rows, and are taken as long
-    as they fit into the share. Of fewer than 20 documents, the last share of each is cut off at the end of a line, or
-    of a word where no line ends near.
+    Rows of one prompt (of a chat: everything before the first answer; of text: the document; of pairs of texts: the
+    first; of questions: the context) stay together. Groups are ordered by a hash of the seed and the prompt, which does
+    not depend on the order of the rows, and are taken as long as they fit into the share. Rows with one label each are
+    parted label by label, so that each keeps its share. The last rows of a label or tag stay in training, where other
+    rows can be taken. Of fewer than 20 documents, the last share of each is cut off at the end of a line, or of a word where no line ends near.
 
     Args:
         rows: Canonical rows.
@@ -37,26 +39,51 @@ def split(rows: Sequence[Row], format: Format, share: float, seed: int) -> tuple
     """
     groups: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
-        groups.setdefault(prompt_key(row, format), []).append(number)
+        groups.setdefault(_together(row, format), []).append(number)
     if format.name == "text" and len(groups) < FEW_DOCUMENTS:
         return _cut_documents(rows, share)
     if len(groups) < 2:
+        what = {"labelled": "text", "source_target": "source", "extractive": "context", "tagged": "tokens"}
         raise DataError(
-            f"all {len(rows):,} rows have the same prompt, so no share of them can be kept for evaluation. "
-            "Give an evaluation file with --set data.eval=FILE."
+            f"all {len(rows):,} rows have the same {what.get(format.name, 'prompt')}, so no share of them can be kept "
+            "for evaluation. Give an evaluation file with --set data.eval=FILE."
         )
     ordered = [groups[prompt] for prompt in sorted(groups, key=lambda prompt: _hash(seed, prompt))]
-    wanted = max(1, round(share * len(rows)))
+    strata: dict[str, list[list[int]]] = {}
+    for group in ordered:
+        strata.setdefault(rows[group[0]].fields.get("label", ""), []).append(group)
+    labels = [_labels(row) for row in rows]
+    left = Counter(label for each in labels for label in each)
     taken: set[int] = set()
-    for group in ordered[:-1]:
-        if len(taken) + len(group) <= wanted:
-            taken.update(group)
+    passed = 0
+    for stratum in strata.values():
+        # Rounding the sum, not each label's share, keeps the whole share where labels are many and rare.
+        passed += sum(map(len, stratum))
+        taken |= _taken(stratum[:-1], max(1, round(share * passed)) - len(taken), labels, left)
     if not taken:
-        smallest = min(ordered, key=len)
-        taken.update(smallest)
+        taken.update(min(ordered, key=len))
     training = [row for number, row in enumerate(rows) if number not in taken]
     evaluation = [row for number, row in enumerate(rows) if number in taken]
     return training, evaluation
+
+
+def _taken(groups: Sequence[list[int]], wanted: int, labels: Sequence[Collection[str]], left: Counter[str]) -> set[int]:
+    """Return at most `wanted` rows to evaluate on, and take their labels off those that are `left` to learn from."""
+    taken: set[int] = set()
+    for group in groups:
+        lost = Counter(label for number in group for label in labels[number])
+        if len(taken) + len(group) <= wanted and all(left[label] > count for label, count in lost.items()):
+            taken.update(group)
+            left.subtract(lost)
+    return taken
+
+
+def _labels(row: Row) -> Collection[str]:
+    """Return the names that a model must have seen to predict them."""
+    if "label" in row.fields:
+        return (row.fields["label"],)
+    names: list[str] = row.fields.get("labels") or row.fields.get("tags") or []
+    return set(names)
 
 
 def sample(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
@@ -68,16 +95,35 @@ def sample(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
 
 def prompt_key(row: Row, format: Format) -> str:
     """Return what two rows with the same prompt have in common: composed (NFC), without white space at the ends."""
+    fields = row.fields
     match format.name:
         case "text":
-            words = row.fields["text"]
+            words = fields["text"]
         case "prompt_completion":
-            words = row.fields["prompt"]
+            words = fields["prompt"]
+        case "source_target":
+            words = fields["source"]
+        case "labelled":
+            words = _joined([fields["text"].strip(), fields.get("text_pair", "").strip()])
+        case "tagged":
+            words = _joined(fields["tokens"])
+        case "extractive":
+            words = _joined([fields["question"].strip(), fields["context"].strip()])
         case "chat":
-            turns = row.fields["messages"]
+            turns = fields["messages"]
             answer = next(number for number, turn in enumerate(turns) if turn["role"] == "assistant")
-            words = json.dumps([(turn["role"], turn["content"].strip()) for turn in turns[:answer]], ensure_ascii=False)
+            words = _joined([(turn["role"], turn["content"].strip()) for turn in turns[:answer]])
     return unicodedata.normalize("NFC", words).strip()
+
+
+def _together(row: Row, format: Format) -> str:
+    """Return what rows that stay on one side have in common."""
+    shared = {"labelled": "text", "extractive": "context"}.get(format.name)
+    return unicodedata.normalize("NFC", row.fields[shared]).strip() if shared else prompt_key(row, format)
+
+
+def _joined(parts: Sequence[object]) -> str:
+    return json.dumps(parts, ensure_ascii=False)
 
 
 def _hash(seed: int, prompt: str) -> bytes:
