@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import transformers
-from conftest import SENTENCES, tiny_tokenizer
 from torch.testing import assert_close
 
+from conftest import SENTENCES, tiny_tokenizer
 from lorakit import families
 from lorakit.objectives.sequence_classification import SequenceClassification
 from lorakit.objectives.settings import SequenceClassificationSettings

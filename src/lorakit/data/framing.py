@@ -6,6 +6,7 @@ control token: ``[SEP]`` inside a row is five characters.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -120,7 +121,7 @@ class FramedEncoder:
         if len(texts) == 2 and self._between:
             framed = self._with_border(framed)
         for number, text in enumerate(texts):
-            _trim(framed.offsets, framed.of_text & (framed.second == bool(number)), text)
+            _bound(framed.offsets, framed.of_text & (framed.second == bool(number)), text)
         return framed
 
     def _spelled(self, framed: Framed, typed: np.ndarray) -> Framed:
@@ -145,7 +146,7 @@ class FramedEncoder:
         # Some control tokens take the white space around them.
         begin = max(begin, end - len(name))
         return [
-            (token, begin + number, min(begin + number + 1, end))
+            (token, min(begin + number, end), min(begin + number + 1, end))
             for number, character in enumerate(name)
             for token in self._character(character)
         ]
@@ -234,13 +235,28 @@ def _by_words(framed: Framed, row: Sequence[str], kept: Sequence[int]) -> Framed
     return replace(framed, words=words, offsets=offsets)
 
 
-def _trim(offsets: np.ndarray, chosen_T: np.ndarray, text: str) -> None:
-    """Move the begin of tokens behind white space, in place; a token of white space alone keeps its last character."""
+def _bound(offsets: np.ndarray, chosen_T: np.ndarray, text: str) -> None:
+    """Move the bounds of tokens to those of what people see, in place.
+
+    Each begins behind white space (one of white space alone keeps its last character), and ends behind marks that a
+    composing normaliser drew into its last letter.
+    """
     spaces = np.array([character.isspace() for character in text], dtype=bool)
-    if not spaces.any():
-        return
     places = np.flatnonzero(chosen_T)
-    while len(places):
+    while spaces.any() and len(places):
         begin, end = offsets[places].T
         places = places[(begin < end - 1) & spaces[np.minimum(begin, len(text) - 1)]]
         offsets[places, 0] += 1
+    if text.isascii():
+        return
+    begun = set(offsets[chosen_T, 0].tolist())
+    for place in np.flatnonzero(chosen_T):
+        begin, end = offsets[place].tolist()
+        while begin < end < len(text) and end not in begun and _joins(text[end]):
+            end += 1
+        offsets[place, 1] = end
+
+
+def _joins(character: str) -> bool:
+    """Whether a character is part of the letter before it: a combining mark, a vowel or final of decomposed Korean."""
+    return unicodedata.combining(character) > 0 or "\u1160" <= character <= "\u11ff"
