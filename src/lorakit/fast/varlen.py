@@ -134,7 +134,7 @@ def proves_isolated(model: nn.Module, layers: int, vocabulary: int) -> str:
     """Compare a packed forward of two segments with the two alone; return why packing must not be used, or "".
 
     Some model types ignore a registered attention function without an error and would let rows see each other, so
-    each run proves its own: same logits, and one call a layer.
+    each run proves its own: same scores, and one call a layer.
 
     Args:
         model: In eval mode, loaded with `attn_implementation` = `NAME`.
@@ -150,29 +150,29 @@ def proves_isolated(model: nn.Module, layers: int, vocabulary: int) -> str:
         with torch.no_grad():
             alone = [_scores(model, (ids_T,), device) for ids_T in (first_T, second_T)]
             _calls = 0
-            packed_TV = _scores(model, (first_T, second_T), device)
+            packed_TO = _scores(model, (first_T, second_T), device)
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
         return f"this model type refuses it ({error})"
     if _calls != layers:
         return f"its attention does not go through the interface ({_calls} calls for {layers} layers)"
-    difference = (packed_TV - torch.cat(alone)).abs().max().item()
-    bound = 1e-4 * max(1.0, packed_TV.abs().max().item())
+    if packed_TO.shape[0] != len(first_T) + len(second_T):
+        return "its scores are of whole rows, not of positions"
+    difference = (packed_TO - torch.cat(alone)).abs().max().item()
+    bound = 1e-4 * max(1.0, packed_TO.abs().max().item())
     return "" if difference <= bound else f"packed and single rows differ by {difference:.1e}"
 
 
 def _scores(model: nn.Module, segments: tuple[Tensor, ...], device: torch.device) -> Tensor:
-    """Return the logits of segments packed into one row, shape (T, V), float32."""
+    """Return the first output of segments packed into one row, scores or states, shape (T, O) or (T,), float32."""
     lengths = tuple(len(ids_T) for ids_T in segments)
-    return (
-        model(
-            input_ids=torch.cat(segments)[None].to(device),
-            position_ids=positions(lengths)[None].to(device),
-            segment_lengths=lengths,
-            use_cache=False,
-        )
-        .logits[0]
-        .float()
+    output = model(
+        input_ids=torch.cat(segments)[None].to(device),
+        position_ids=positions(lengths)[None].to(device),
+        segment_lengths=lengths,
+        use_cache=False,
     )
+    first: Tensor = output[0][0]
+    return first.float()
 
 
 def positions(lengths: tuple[int, ...]) -> Tensor:
