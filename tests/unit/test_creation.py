@@ -4,13 +4,19 @@ import json
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForPreTraining, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from lorakit.checkpoints.creation import ARCHITECTURES
 from lorakit.errors import CheckpointError
 from lorakit.workflows.creating import new
 
-SHAPE = {"vocab_size": 300, "layers": 2, "hidden": 24, "heads": 3, "positions": 32}
+SHAPE = {"vocab_size": 480, "layers": 2, "hidden": 24, "heads": 3, "positions": 32}
+AUTO_CLASSES = {
+    "bert": AutoModelForPreTraining,
+    "gpt2": AutoModelForCausalLM,
+    "llama": AutoModelForCausalLM,
+    "t5": AutoModelForSeq2SeqLM,
+}
 
 
 @pytest.fixture
@@ -25,7 +31,7 @@ def text_file(tmp_path):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_transformers_loads_what_was_made_with_every_tensor_accounted_for(architecture, text_file, tmp_path):
     created = new(architecture, text_file, tmp_path / "new", **SHAPE)
-    model, found = AutoModelForCausalLM.from_pretrained(tmp_path / "new", output_loading_info=True)
+    model, found = AUTO_CLASSES[architecture].from_pretrained(tmp_path / "new", output_loading_info=True)
     assert not any(found.values())
     assert model.config.model_type == architecture
     assert model.num_parameters() == created.parameters
@@ -58,9 +64,10 @@ def test_end_of_text_starts_and_ends_and_there_is_no_padding(text_file, tmp_path
     assert tokenizer.convert_ids_to_tokens(0) == "<|endoftext|>"
 
 
-def test_the_same_seed_gives_the_same_files_and_another_seed_other_weights(text_file, tmp_path):
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_same_seed_gives_the_same_files_and_another_seed_other_weights(architecture, text_file, tmp_path):
     for name, seed in (("one", 0), ("two", 0), ("three", 1)):
-        new("gpt2", text_file, tmp_path / name, seed=seed, **SHAPE)
+        new(architecture, text_file, tmp_path / name, seed=seed, **SHAPE)
     one, two, three = (
         {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in ("one", "two", "three")
     )
@@ -115,8 +122,21 @@ def test_an_odd_llama_head_is_refused(text_file, tmp_path):
 
 
 def test_an_unknown_architecture_is_told_the_nearest(text_file, tmp_path):
-    with pytest.raises(CheckpointError, match=r"one of gpt2, llama\. Did you mean 'gpt2'\?"):
+    with pytest.raises(CheckpointError, match=r"one of bert, gpt2, llama, t5\. Did you mean 'gpt2'\?"):
         new("gpt3", text_file, tmp_path / "new", **SHAPE)
+
+
+@pytest.mark.parametrize(("architecture", "smallest"), [("bert", 161), ("gpt2", 257), ("llama", 257), ("t5", 454)])
+def test_the_smallest_vocabulary_that_is_named_reads_english(architecture, smallest, tmp_path):
+    file = tmp_path / "plain.txt"
+    file.write_text("abc " * 9)
+    with pytest.raises(CheckpointError, match=f"vocab-size is {smallest - 1}; .* need at least {smallest}"):
+        new(architecture, file, tmp_path / "new", **{**SHAPE, "vocab_size": smallest - 1})
+    created = new(architecture, file, tmp_path / "new", **{**SHAPE, "vocab_size": smallest})
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "new")
+    assert created.vocabulary == len(tokenizer) == smallest
+    text = "The quick brown fox jumps over 123 lazy dogs"
+    assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text
 
 
 @pytest.mark.parametrize("content", [b"", b" \n\n\n \n"])

@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from lorakit.checkpoints import vocabularies
 from lorakit.checkpoints.finding import quiet
 from lorakit.checkpoints.folders import check_destination, whole_folder
 from lorakit.errors import CheckpointError, nearest
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
-END_OF_TEXT = "<|endoftext|>"
-"""Starts and ends a document, as in GPT-2; always id 0. There is no padding token."""
-
-SMALLEST_VOCABULARY = 257
-"""The 256 bytes, so that any text can be written, and `END_OF_TEXT`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +18,13 @@ class Shape:
     """The size of a transformer."""
 
     layers: int
-    """Blocks; at least 1."""
+    """Blocks, of an encoder-decoder so many in each half; at least 1."""
     hidden: int
     """Width D of the hidden states; a multiple of `heads`."""
     heads: int
     """Attention heads of a block; at least 1."""
     positions: int
-    """Longest input in tokens; at least 2."""
+    """Longest input in tokens; at least 2. T5 itself has no bound; there it is the tokenizer's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,38 +42,98 @@ class Created:
     """What differs from what was asked: a sentence each."""
 
 
-def _gpt2(shape: Shape, common: dict[str, Any]) -> Any:
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """What tells one kind of model from another."""
+
+    config: Callable[[Shape, int], Any]
+    """Makes the transformers config from the shape and the number of tokens."""
+    model: str
+    """Name of the Auto class of transformers that makes the model as it is pretrained."""
+    vocabulary: vocabularies.Kind
+
+
+def _bert(shape: Shape, tokens: int) -> Any:
+    from transformers import BertConfig
+
+    return BertConfig(
+        vocab_size=tokens,
+        num_hidden_layers=shape.layers,
+        hidden_size=shape.hidden,
+        num_attention_heads=shape.heads,
+        intermediate_size=4 * shape.hidden,
+        max_position_embeddings=shape.positions,
+        pad_token_id=vocabularies.BERT_CONTROLS.index("[PAD]"),
+    )
+
+
+def _gpt2(shape: Shape, tokens: int) -> Any:
     from transformers import GPT2Config
 
     return GPT2Config(
+        vocab_size=tokens,
+        bos_token_id=0,
+        eos_token_id=0,
         n_layer=shape.layers,
         n_embd=shape.hidden,
         n_head=shape.heads,
         n_positions=shape.positions,
         # The same curve as GPT-2's own `gelu_new`, in one kernel where that takes eight.
         activation_function="gelu_pytorch_tanh",
-        **common,
     )
 
 
-def _llama(shape: Shape, common: dict[str, Any]) -> Any:
+def _llama(shape: Shape, tokens: int) -> Any:
     from transformers import LlamaConfig
 
     return LlamaConfig(
+        vocab_size=tokens,
+        bos_token_id=0,
+        eos_token_id=0,
         num_hidden_layers=shape.layers,
         hidden_size=shape.hidden,
         num_attention_heads=shape.heads,
-        # Three matrices of 8/3 D hold as many weights as the two of 4 D that they replace (Shazeer 2020,
-        # arXiv:2002.05202, section 3); 32 keeps the rows aligned.
-        intermediate_size=-(-8 * shape.hidden // 3 // 32) * 32,
+        intermediate_size=_gated(shape.hidden),
         max_position_embeddings=shape.positions,
         tie_word_embeddings=True,
-        **common,
     )
 
 
-ARCHITECTURES: dict[str, Callable[[Shape, dict[str, Any]], Any]] = {"gpt2": _gpt2, "llama": _llama}
-"""Name -> maker of the transformers config, from the shape and the keys that every config shares."""
+def _t5(shape: Shape, tokens: int) -> Any:
+    from transformers import T5Config
+
+    return T5Config(
+        vocab_size=tokens,
+        num_layers=shape.layers,
+        num_decoder_layers=shape.layers,
+        d_model=shape.hidden,
+        num_heads=shape.heads,
+        d_kv=shape.hidden // shape.heads,
+        d_ff=_gated(shape.hidden),
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=True,
+        pad_token_id=vocabularies.T5_CONTROLS.index("<pad>"),
+        eos_token_id=vocabularies.T5_CONTROLS.index("</s>"),
+        decoder_start_token_id=vocabularies.T5_CONTROLS.index("<pad>"),
+    )
+
+
+def _gated(hidden: int) -> int:
+    """Return the width of a gated feed-forward layer.
+
+    Three matrices of 8/3 D hold as many weights as the two of 4 D that they replace (Shazeer 2020, arXiv:2002.05202,
+    section 3); 32 keeps the rows aligned.
+    """
+    return -(-8 * hidden // 3 // 32) * 32
+
+
+ARCHITECTURES = {
+    "bert": Architecture(_bert, "AutoModelForPreTraining", "word_pieces"),
+    "gpt2": Architecture(_gpt2, "AutoModelForCausalLM", "byte_pairs"),
+    "llama": Architecture(_llama, "AutoModelForCausalLM", "byte_pairs"),
+    "t5": Architecture(_t5, "AutoModelForSeq2SeqLM", "unigram"),
+}
+"""What `lorakit new` makes, by name."""
 
 
 def create(
@@ -101,7 +153,7 @@ def create(
         architecture: A key of `ARCHITECTURES`.
         documents: Texts the tokenizer is learned from; read once.
         shape: Size of the model.
-        vocab_size: Most tokens of the tokenizer; at least `SMALLEST_VOCABULARY`.
+        vocab_size: Most tokens of the tokenizer; at least `vocabularies.SMALLEST` of its kind.
         dtype: Precision in which the weights are stored; they are drawn in float32.
         seed: The same seed, shape and documents give the same weights.
         force: Replace a folder that lorakit wrote, once the new one is whole.
@@ -112,7 +164,7 @@ def create(
     """
     check(architecture, shape, vocab_size)
     check_destination(folder, force)
-    tokenizer = learn_tokenizer(documents, vocab_size, shape.positions)
+    tokenizer = vocabularies.learn(ARCHITECTURES[architecture].vocabulary, documents, vocab_size, shape.positions)
     notes: tuple[str, ...] = ()
     if len(tokenizer) < vocab_size:
         notes = (f"The text gives {len(tokenizer):,} tokens, not {vocab_size:,}; a longer text gives more.",)
@@ -144,51 +196,20 @@ def check(architecture: str, shape: Shape, vocab_size: int) -> None:
             f"a llama head is {shape.hidden} / {shape.heads} = {shape.hidden // shape.heads} wide; rotary positions "
             f"turn pairs of features, so choose an even width."
         )
-    if vocab_size < SMALLEST_VOCABULARY:
+    kind = ARCHITECTURES[architecture].vocabulary
+    if vocab_size < vocabularies.SMALLEST[kind]:
         raise CheckpointError(
-            f"vocab-size is {vocab_size}; the 256 bytes and {END_OF_TEXT} need at least {SMALLEST_VOCABULARY}."
+            f"vocab-size is {vocab_size}; {vocabularies.WHAT_IT_HOLDS[kind]} need at least "
+            f"{vocabularies.SMALLEST[kind]}."
         )
 
 
-def learn_tokenizer(documents: Iterable[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:
-    """Learn byte-level byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909, algorithm 1; bytes as in GPT-2).
-
-    Every byte is a token, so that no character of any language is lost. Digits stand alone: a number is spelled the
-    same way wherever it occurs, and a small model can copy one it has never seen.
-
-    Args:
-        documents: Texts to count pairs in; one document is held at a time.
-        vocab_size: Most tokens, `END_OF_TEXT` and the bytes included.
-        max_length: Longest input of the model, in tokens; written into the tokenizer's configuration.
-    """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=2,
-        special_tokens=[END_OF_TEXT],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    backend.train_from_iterator(documents, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, model_max_length=max_length
-    )
-
-
-def _random_model(architecture: str, shape: Shape, vocabulary: int, dtype: str, seed: int) -> Any:
+def _random_model(architecture: str, shape: Shape, tokens: int, dtype: str, seed: int) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM
+    import transformers
 
-    common = {"vocab_size": vocabulary, "bos_token_id": 0, "eos_token_id": 0}
-    config = ARCHITECTURES[architecture](shape, common)
+    made = ARCHITECTURES[architecture]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model = getattr(transformers, made.model).from_config(made.config(shape, tokens), dtype=torch.float32)
     return model.to(getattr(torch, dtype))

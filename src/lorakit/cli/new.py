@@ -20,13 +20,13 @@ class Precision(StrEnum):
 
 
 def new(
-    architecture: Annotated[str, typer.Argument(metavar="ARCHITECTURE", help="gpt2 or llama.")],
+    architecture: Annotated[str, typer.Argument(metavar="ARCHITECTURE", help="bert, gpt2, llama or t5.")],
     tokenizer_from: Annotated[
         Path, typer.Option(metavar="FILE", help="Text file (UTF-8) the tokenizer is learned from.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="New folder for the checkpoint.")],
-    vocab_size: Annotated[int, typer.Option(metavar="N", help="Most tokens of the tokenizer; at least 257.")] = 4096,
-    layers: Annotated[int, typer.Option(metavar="N", min=1, help="Blocks.")] = 4,
+    vocab_size: Annotated[int, typer.Option(metavar="N", help="Most tokens of the tokenizer.")] = 4096,
+    layers: Annotated[int, typer.Option(metavar="N", min=1, help="Blocks; of t5 in each half.")] = 4,
     hidden: Annotated[
         int, typer.Option(metavar="N", min=1, help="Width of the hidden states; a multiple of --heads.")
     ] = 192,

@@ -28,11 +28,11 @@ def new(
     """Make a checkpoint to pretrain: the tokenizer is learned from a text file, the weights are random.
 
     Args:
-        architecture: `gpt2` or `llama`.
+        architecture: `bert`, `gpt2`, `llama` or `t5`.
         tokenizer_from: Text file, UTF-8; two blank lines part its documents.
         output: Folder to write; must not exist, or be empty, unless `force`.
-        vocab_size: Most tokens of the tokenizer; at least 257.
-        layers: Blocks; at least 1.
+        vocab_size: Most tokens of the tokenizer; at least 257, for bert 161 and for t5 454.
+        layers: Blocks, of t5 in each half; at least 1.
         hidden: Width of the hidden states; a multiple of `heads`.
         heads: Attention heads of a block; at least 1.
         positions: Longest input in tokens; at least 2.
