@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from lorakit.data.batching import micro_batches
 from lorakit.data.framing import Framed, FramedEncoder, cut, padding_id
 from lorakit.errors import DataError
 from lorakit.objectives import class_labels
 from lorakit.objectives.base import Shared, hits, laid, read_by_model
+from lorakit.objectives.predicting import scored
 from lorakit.types import Batch, Example, Head, Job, Row, TooLong
 
 if TYPE_CHECKING:
@@ -165,20 +165,13 @@ class SequenceClassification(Shared):
         Raises:
             DataError: A text is empty, or longer than the model can read and `too_long` does not say truncate.
         """
-        import torch
-
         # Nothing reads these labels, and a row that is left out would have no prediction.
         policy: TooLong = "truncate" if self.job.too_long == "truncate" else "error"
         examples = self._examples(rows, [np.zeros(1, dtype=np.int32)] * len(rows), 0, policy)
-        device = next(model.parameters()).device
         found: list[dict[str, Any]] = [{} for _ in rows]
-        with torch.inference_mode():
-            for micro_batch in micro_batches(examples, tokens, packed=False):
-                batch = self.collate(micro_batch)
-                batch = replace(batch, inputs={name: value.to(device) for name, value in batch.inputs.items()})
-                logits_BO = self.outputs(model, batch)["logits_BO"]
-                for example, scores_O in zip(micro_batch, logits_BO.cpu(), strict=True):
-                    found[example.row] = self._prediction(scores_O, top)
+        for group, _, outputs in scored(self, model, examples, tokens):
+            for example, scores_O in zip(group, outputs["logits_BO"], strict=True):
+                found[example.row] = self._prediction(scores_O, top)
         return found
 
     def _prediction(self, scores_O: Tensor, top: int) -> dict[str, Any]:
