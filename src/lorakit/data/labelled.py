@@ -98,7 +98,7 @@ def _label(value: Any, place: str, names: Sequence[str]) -> str:
 
 def _labels(value: Any, place: str, names: Sequence[str]) -> list[str]:
     if isinstance(value, dict):
-        raise DataError(_inside(value, place, "labels"))
+        raise DataError(_inside(value, place, "score"))
     if isinstance(value, str) and value.strip():
         parts: list[Any] = value.split("|" if "|" in value else ",")
     else:
@@ -129,4 +129,7 @@ def _score(value: Any, place: str, names: Sequence[str]) -> float:
 
 def _inside(value: Mapping[str, Any], place: str, role: str) -> str:
     inner = ", ".join(f"{place[1:-1]}.{key}" for key in list(value)[:5])
-    return f"{place} is an object; name the value inside it with --set data.columns.{role}=NAME ({inner})"
+    return (
+        f"{place} is an object; say which of its values is the label or the score, for example "
+        f"--set data.columns.{role}=NAME with one of {inner}"
+    )

@@ -14,7 +14,7 @@ from lorakit.errors import DataError, nearest
 STANDARD_INPUT = "-"
 HUB = "hf://"
 SHIPPED = "recipe:"
-KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".md")
+KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".conll", ".bio", ".iob", ".txt", ".md")
 READ = ", ".join(KINDS) + ", each also with .gz behind it"
 
 

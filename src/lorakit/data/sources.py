@@ -4,7 +4,8 @@ What a file is follows from its name (paths.KINDS). Two things have no such name
 
 * Standard input: ``{`` begins JSONL, ``[`` begins JSON; a first line that, split at tabs or else at commas, holds a
   column lorakit knows or data.columns names, or nothing but names, begins a table; everything else is plain text.
-* A .txt or .md file is a table when its first line, split so, holds every column that data.columns names.
+* A .txt or .md file is a table when its first line, split so, holds every column that data.columns names; or when
+  data.header is false, which only tables can lack.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from lorakit.data.paths import (
     refuse_training_file,
     shown,
 )
+from lorakit.data.readers.conll import conll_rows
 from lorakit.data.readers.faults import Faults, broken_line, counted, first_lines
 from lorakit.data.readers.hub import hub_rows
 from lorakit.data.readers.json_text import json_rows, jsonl_rows
@@ -172,6 +174,8 @@ def _read_file(file: ByteSource, settings: DataSettings, notes: list[str]) -> It
             return table_rows(file, settings, notes, ",")
         case ".tsv":
             return table_rows(file, settings, notes, "\t")
+        case ".conll" | ".bio" | ".iob":
+            return conll_rows(file, settings, notes)
         case ".parquet":
             return parquet_rows(file, settings, notes)
         case _:
@@ -186,15 +190,19 @@ def _kind_of_input(file: ByteSource, settings: DataSettings, notes: list[str]) -
         return bool(known & columns) or (len(columns) > 1 and all(map(str.isidentifier, columns)))
 
     starts = {"{": ".jsonl", "[": ".json"}
-    kind = starts.get(line.lstrip()[:1]) or _table_kind(line, is_header) or ".txt"
+    bare = None if settings.header else ".tsv" if "\t" in line else ".csv"
+    kind = starts.get(line.lstrip()[:1]) or bare or _table_kind(line, is_header) or ".txt"
     called = "plain text" if kind == ".txt" else kind[1:].upper()
     notes.append(f"{file.name}: read as {called}, by its first line.")
     return kind
 
 
 def _kind_of_text(file: ByteSource, settings: DataSettings, notes: list[str]) -> str:
+    line = _first_line(file)
+    if not settings.header:
+        return ".tsv" if "\t" in line else ".csv"
     names = set(settings.columns.values())
-    kind = _table_kind(_first_line(file), names.issubset) if names else None
+    kind = _table_kind(line, names.issubset) if names else None
     if kind is not None:
         notes.append(f"{file.name}: read as {kind[1:].upper()}, as its first line holds what data.columns names.")
         return kind

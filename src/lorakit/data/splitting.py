@@ -23,7 +23,8 @@ def split(rows: Sequence[Row], format: Format, share: float, seed: int) -> tuple
     first; of questions: the context) stay together. Groups are ordered by a hash of the seed and the prompt, which does
     not depend on the order of the rows, and are taken as long as they fit into the share. Rows with one label each are
     parted label by label, so that each keeps its share. The last rows of a label or tag stay in training, where other
-    rows can be taken. Of fewer than 20 documents, the last share of each is cut off at the end of a line, or of a word where no line ends near.
+    rows can be taken. Of fewer than 20 documents, the last share of each is cut off at the end of a line, or of a word
+    where no line ends near.
 
     Args:
         rows: Canonical rows.

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from lorakit.data.decoding import ByteSource, TextFile, inspect
+from lorakit.data.readers.articles import is_article, questions
 from lorakit.data.readers.faults import SKIP, Faults, broken_line
 from lorakit.data.settings import DataSettings
 from lorakit.errors import DataError
@@ -51,7 +52,8 @@ def jsonl_rows(source: ByteSource, settings: DataSettings, notes: list[str]) -> 
 def json_rows(source: ByteSource, settings: DataSettings, notes: list[str]) -> Iterator[Row]:
     """Yield a row for each object of a list, or of the one list of objects in an object such as ``{"data": [...]}``.
 
-    A file that holds one object a line is read as JSONL, whatever its name says.
+    Objects that are articles of SQuAD yield a row for each of their questions, with the line of the article. A file
+    that holds one object a line is read as JSONL, whatever its name says.
 
     Raises:
         DataError: The file is no JSON, or holds no list of objects, or several.
@@ -77,11 +79,20 @@ def json_rows(source: ByteSource, settings: DataSettings, notes: list[str]) -> I
     for fields, place in zip(value, _elements(text, text.index("[", start)), strict=True):
         line += text.count("\n", position, place)
         position = place
-        if isinstance(fields, dict):
+        if isinstance(fields, dict) and is_article(fields):
+            yield from _questions(fields, source.name, line, faults)
+        elif isinstance(fields, dict):
             yield Row(fields, source.name, line)
         else:
             faults.meet(line, _not_an_object(source.name, line, fields))
     notes.extend(faults.notes())
+
+
+def _questions(article: dict[str, Any], name: str, line: int, faults: Faults) -> Iterator[Row]:
+    try:
+        yield from [Row(fields, name, line) for fields in questions(article)]
+    except DataError as error:
+        faults.meet(line, broken_line(name, line, None, str(error)))
 
 
 def parse(text: str, name: str, first_line: int = 1, cure: str = SKIP) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from lorakit.data.decoding import LONGEST_LINE, ByteSource, inspect
@@ -22,7 +23,8 @@ def table_rows(source: ByteSource, settings: DataSettings, notes: list[str], del
 
     Args:
         source: The file.
-        settings: `quotes` says whether double quotes group a field (left out: with a comma yes, with a tab no).
+        settings: `quotes` says whether double quotes group a field (left out: with a comma yes, with a tab no);
+            without a `header` the columns are called ``1``, ``2``, ``3``, …
         notes: Receives what the user should know.
         delimiter: ``,`` or ``\t``.
 
@@ -41,15 +43,22 @@ def table_rows(source: ByteSource, settings: DataSettings, notes: list[str], del
         strict=True,
     )
     line, header = next(_records(reader, Faults(source.name, "error"), delimiter), (0, []))
-    _check_header(source.name, line, header, delimiter)
     faults = Faults(source.name, settings.broken)
+    records = _records(reader, faults, delimiter)
+    if settings.header:
+        _check_header(source.name, line, header, delimiter)
+    else:
+        records = chain([(line, header)] if header else [], records)
+        header = [str(number) for number in range(1, len(header) + 1)]
     empty = True
-    for line, record in _records(reader, faults, delimiter):
+    for line, record in records:
         empty = False
         if len(record) == len(header):
             yield Row(dict(zip(header, record, strict=True)), source.name, line)
         else:
-            faults.meet(line, _ragged(source.name, line, record, header, delimiter))
+            faults.meet(line, _ragged(source.name, line, record, header, delimiter, settings.header))
+    if empty and not header:
+        raise DataError(f"{source.name} is empty: it holds no rows.")
     if empty and not faults.lines:
         raise DataError(f"{source.name} holds only a header ({_listed(header)}) and no rows.")
     notes.extend(faults.notes())
@@ -84,12 +93,12 @@ def _check_header(name: str, line: int, header: list[str], delimiter: str) -> No
     if doubled:
         raise DataError(
             f"{where}: the header names {_listed(doubled)} more than once ({_listed(header)}). "
-            "Give each column a name of its own; if the first line is already data, put a line of names above it."
+            "Give each column a name of its own; if the first line is already data, say --set data.header=false."
         )
     if any(not column.strip() for column in header):
         raise DataError(
             f"{where}: the header has a column without a name ({_listed(header)}). Name it, or remove the column; "
-            "if the first line is already data, put a line of names above it."
+            "if the first line is already data, say --set data.header=false."
         )
     other = next((sign for sign in "\t;|," if sign != delimiter and sign in header[0]), None)
     if len(header) == 1 and other is not None:
@@ -101,14 +110,15 @@ def _check_header(name: str, line: int, header: list[str], delimiter: str) -> No
         )
 
 
-def _ragged(name: str, line: int, record: list[str], header: list[str], delimiter: str) -> DataError:
+def _ragged(name: str, line: int, record: list[str], header: list[str], delimiter: str, named: bool) -> DataError:
     fields = f"{len(record)} field{'s' * (len(record) != 1)}"
     hint = (
         f"; a field that holds a {_NAMED[delimiter]} or a newline must stand in double quotes"
         if len(record) > len(header)
         else ""
     )
-    return broken_line(name, line, None, f"{fields}, but the header has {len(header)} ({_listed(header)}){hint}")
+    first = f"header has {len(header)} ({_listed(header)})" if named else f"first line has {len(header)}"
+    return broken_line(name, line, None, f"{fields}, but the {first}{hint}")
 
 
 def _said(error: csv.Error, delimiter: str) -> str:
