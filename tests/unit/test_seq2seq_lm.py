@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from writers import TYPES, bart_tokenizer, tiny_writer, unigram_tokenizer
 
 from lorakit import families
 from lorakit.errors import CheckpointError, DataError
 from lorakit.objectives.seq2seq_lm import Seq2SeqLM
 from lorakit.objectives.settings import Seq2SeqLMSettings
 from lorakit.types import Example, Job, PromptStyle, Row
+from writers import TYPES, bart_tokenizer, tiny_writer, unigram_tokenizer
 
 ROWS = [
     {"source": "the quick brown fox", "target": "a lazy dog"},
@@ -144,7 +144,8 @@ def test_prompts_and_completions_are_sources_and_targets():
     renamed = {"prompt": ROWS[0]["source"], "completion": ROWS[0]["target"]}
     (found,) = objective.encode(rows_of(renamed))
     (expected,) = objective.encode(rows_of(ROWS[0]))
-    assert found.ids.tolist() == expected.ids.tolist() and found.target.tolist() == expected.target.tolist()
+    assert found.ids.tolist() == expected.ids.tolist()
+    assert found.target.tolist() == expected.target.tolist()
 
 
 def test_questions_are_read_as_text_and_unanswered_ones_counted():

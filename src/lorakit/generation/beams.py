@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lorakit.generation.context import Context
-from lorakit.generation.decoding import FinishReason, Generation, check_stops, checked_log_probabilities
+from lorakit.generation.constraints import Constraints
+from lorakit.generation.decoding import (
+    FinishReason,
+    Generation,
+    check_stops,
+    checked_log_probabilities,
+    longest_answer,
+)
+from lorakit.generation.encoded import context_of
 from lorakit.generation.sampling import penalise_repetition
 from lorakit.generation.settings import DecodingSettings
 from lorakit.generation.streaming import TextStream
@@ -47,8 +55,8 @@ def beam_search(
     choices, so that the answer equals `generate(num_beams=k)` token for token.
 
     Args:
-        model: A causal language model in eval mode, on its device.
-        prompt: Ids, at least one.
+        model: A causal language model or an encoder-decoder in eval mode, on its device.
+        prompt: Ids, or those of the source, at least one.
         settings: All but what concerns draws is read.
         eos_ids: Ids that end an answer.
         tokenizer: Turns ids into text; left out, `text` is empty.
@@ -59,11 +67,12 @@ def beam_search(
         LorakitError: The prompt is empty or too long, the logits are not finite, or stop texts lack a tokenizer.
     """
     check_stops(settings, tokenizer)
-    written = _Writing(prompt, settings, frozenset(eos_ids), tokenizer, joined)
-    context = Context(model, [prompt])
-    longest = settings.max_new_tokens
-    if context.limit is not None:
-        longest = min(longest, context.limit - len(prompt) + 1)
+    context = context_of(model, [prompt])
+    (before,) = context.before
+    longest = longest_answer(settings, context.limit, before)
+    constraints = Constraints(model, longest, eos_ids)
+    joined = joined and context.continues
+    written = _Writing(before, settings, frozenset(eos_ids), constraints, tokenizer, joined)
     power = 1.0 if settings.length_penalty is None else settings.length_penalty
     logits_BV = context.read_prompts()
     open_beams = [_Beam((), 0.0, 0.0)]
@@ -93,9 +102,11 @@ def beam_search(
 class _Writing:
     """What stays the same while one answer is searched."""
 
-    prompt: Sequence[int]
+    before: Sequence[int]
+    """What is read before the answer."""
     settings: DecodingSettings
     eos_ids: frozenset[int]
+    constraints: Constraints
     tokenizer: Any
     joined: bool
 
@@ -126,7 +137,7 @@ class _Writing:
         """Return the text of a beam, and whether a stop text was found in it."""
         if self.tokenizer is None:
             return "", False
-        stream = TextStream(self.tokenizer, self.settings.stop, self.prompt if self.joined else ())
+        stream = TextStream(self.tokenizer, self.settings.stop, self.before if self.joined else ())
         spoken = beam.ids[:-1] if beam.ids[-1] in self.eos_ids else beam.ids
         return stream.push(*spoken) + stream.close(), stream.stopped
 
@@ -134,7 +145,8 @@ class _Writing:
 def _extend(beams: list[_Beam], logits_BV: Tensor, written: _Writing) -> list[tuple[int, _Beam]]:
     """Return the best one-token extensions with the number of the beam each extends, best first.
 
-    There are enough that, after all that end with an end-of-sequence token, `num_beams` are left.
+    There are enough that, after all that end with an end-of-sequence token, `num_beams` are left, as far as nothing
+    forbids them.
     """
     settings = written.settings
     log_probabilities_BV = checked_log_probabilities(logits_BV, step=len(beams[0].ids) + 1)
@@ -142,14 +154,17 @@ def _extend(beams: list[_Beam], logits_BV: Tensor, written: _Writing) -> list[tu
     if settings.repetition_penalty != 1:
         seen_BV = torch.zeros_like(logits_BV, dtype=torch.bool)
         for row, beam in enumerate(beams):
-            seen_BV[row, [*written.prompt, *beam.ids]] = True
+            seen_BV[row, [*written.before, *beam.ids]] = True
         scores_BV = penalise_repetition(log_probabilities_BV, seen_BV, settings.repetition_penalty)
+    scores_BV = written.constraints.apply(scores_BV, [[*written.before, *beam.ids] for beam in beams])
     scores_BV = scores_BV + torch.tensor([[beam.score] for beam in beams], device=logits_BV.device)
     wanted = max(2, 1 + len(written.eos_ids)) * settings.num_beams
     best = scores_BV.flatten().topk(min(wanted, scores_BV.numel()))
     vocabulary = logits_BV.shape[1]
     extended = []
     for place, score in zip(best.indices.tolist(), best.values.tolist(), strict=True):
+        if score == -math.inf:
+            break
         parent, token = divmod(place, vocabulary)
         gain = float(log_probabilities_BV[parent, token])
         beam = beams[parent]

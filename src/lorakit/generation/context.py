@@ -38,6 +38,9 @@ class Context:
     column; mask and positions are given explicitly, so that a padded row reads exactly as it does alone.
     """
 
+    continues = True
+    """Whether an answer goes on from its prompt."""
+
     def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> None:
         """Lay `prompts` side by side; nothing is computed before `read_prompts`.
 
@@ -49,7 +52,8 @@ class Context:
         self.limit = position_limit(model)
         for number, prompt in enumerate(prompts, 1):
             check_length(prompt, self.limit, f"prompt {number}" if len(prompts) > 1 else "the prompt")
-        self._prompts = prompts
+        self.before: list[list[int]] = [list(prompt) for prompt in prompts]
+        """What stands before each answer, and is read with it."""
         self._cache = DynamicCache(config=model.config)
         taken = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in taken
@@ -57,10 +61,10 @@ class Context:
 
     def read_prompts(self) -> Tensor:
         """Read all prompts at once; returns the logits of each row's next token, shape (B, V), float32."""
-        longest = max(map(len, self._prompts))
-        ids_BT = torch.zeros((len(self._prompts), longest), dtype=torch.int64)
+        longest = max(map(len, self.before))
+        ids_BT = torch.zeros((len(self.before), longest), dtype=torch.int64)
         mask_BT = torch.zeros_like(ids_BT)
-        for row, prompt in enumerate(self._prompts):
+        for row, prompt in enumerate(self.before):
             ids_BT[row, longest - len(prompt) :] = torch.tensor(prompt)
             mask_BT[row, longest - len(prompt) :] = 1
         self._mask_BT = mask_BT.to(self.model.device)

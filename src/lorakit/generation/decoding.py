@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lorakit.errors import LorakitError
-from lorakit.generation.context import Context
+from lorakit.generation.constraints import Constraints
+from lorakit.generation.encoded import context_of
 from lorakit.generation.sampling import draw, narrow, penalise_repetition, stream_of
 from lorakit.generation.settings import DecodingSettings
 from lorakit.generation.streaming import TextStream
@@ -25,7 +26,7 @@ class Step:
     """One step of one answer."""
 
     read: tuple[int, ...]
-    """The last ids the model read."""
+    """The last ids the model read; of an encoder-decoder, its decoder."""
     candidates: tuple[tuple[int, float], ...]
     """The most probable next tokens and their probabilities in [0, 1], by the model, before penalties and narrowing."""
     taken: int
@@ -109,12 +110,13 @@ def decode(
     A row reads and writes as it would alone. An answer that has ended leaves the batch.
 
     Args:
-        model: A causal language model in eval mode, on its device.
-        prompts: Ids of each prompt, at least one each.
+        model: A causal language model or an encoder-decoder in eval mode, on its device.
+        prompts: Ids of each prompt, or of each source, at least one each.
         settings: How tokens are chosen and where answers end; one beam (`beams.beam_search` keeps more).
         eos_ids: Ids that end an answer.
         tokenizer: Turns ids into text; needed for stop texts and for `text`.
-        joined: Whether an answer goes on from its prompt mid-text (see `TextStream`), or is a text of its own.
+        joined: Whether an answer goes on from its prompt mid-text (see `TextStream`), or is a text of its own, as that
+            of an encoder-decoder always is.
         watcher: Told of text and steps as they come; left out: nobody.
         numbers: Numbers of the prompts, which seed their draws; left out: 0, 1, ...
 
@@ -125,27 +127,29 @@ def decode(
         LorakitError: A prompt is empty or too long, the logits are not finite, or stop texts lack a tokenizer.
     """
     check_stops(settings, tokenizer)
+    if not prompts:
+        return []
+    context = context_of(model, prompts)
+    joined = joined and context.continues
     answers = [
         _Answer(
             prompt=number,
             sample=sample,
-            read=list(prompt),
+            read=list(before),
             uniforms=stream_of(settings.seed, number, sample),
-            stream=None if tokenizer is None else TextStream(tokenizer, settings.stop, prompt if joined else ()),
+            stream=None if tokenizer is None else TextStream(tokenizer, settings.stop, before if joined else ()),
         )
-        for number, prompt in zip(range(len(prompts)) if numbers is None else numbers, prompts, strict=True)
+        for number, before in zip(range(len(prompts)) if numbers is None else numbers, context.before, strict=True)
         for sample in range(settings.num_samples)
     ]
-    if not answers:
-        return []
-    context = Context(model, prompts)
+    constraints = Constraints(model, longest_answer(settings, context.limit, context.before[0]), eos_ids)
     logits_BV = context.read_prompts()
     copies = [row for row in range(len(prompts)) for _ in range(settings.num_samples)]
     context.select(copies)
     logits_BV = logits_BV[copies]
     going = answers
     while going:
-        for answer, token in zip(going, _take(logits_BV, going, settings, watcher), strict=True):
+        for answer, token in zip(going, _take(logits_BV, going, settings, constraints, watcher), strict=True):
             _follow(answer, token, settings, eos_ids, context.limit, watcher)
         kept = [row for row, answer in enumerate(going) if answer.finish_reason is None]
         going = [going[row] for row in kept]
@@ -161,7 +165,19 @@ def check_stops(settings: DecodingSettings, tokenizer: Any) -> None:
         raise LorakitError("stop texts can only be found with a tokenizer; give one, or leave stop out.")
 
 
-def _take(logits_BV: Tensor, answers: list[_Answer], settings: DecodingSettings, watcher: Watcher) -> list[int]:
+def longest_answer(settings: DecodingSettings, limit: int | None, before: Sequence[int]) -> int:
+    """Return how many tokens an answer can have, by the settings and by the positions left behind `before`."""
+    # The last token need not be read any more, so one more than the positions can stand in a row.
+    return settings.max_new_tokens if limit is None else min(settings.max_new_tokens, limit - len(before) + 1)
+
+
+def _take(
+    logits_BV: Tensor,
+    answers: list[_Answer],
+    settings: DecodingSettings,
+    constraints: Constraints,
+    watcher: Watcher,
+) -> list[int]:
     """Choose the next token of each answer and record its probability."""
     log_probabilities_BV = checked_log_probabilities(logits_BV, step=len(answers[0].emitted) + 1)
     scores_BV = logits_BV
@@ -170,6 +186,7 @@ def _take(logits_BV: Tensor, answers: list[_Answer], settings: DecodingSettings,
         for row, answer in enumerate(answers):
             seen_BV[row, answer.read] = True
         scores_BV = penalise_repetition(logits_BV, seen_BV, settings.repetition_penalty)
+    scores_BV = constraints.apply(scores_BV, [answer.read for answer in answers])
     if settings.samples:
         tokens_B = draw(narrow(scores_BV, settings), [answer.uniforms.random() for answer in answers])
     else:
@@ -227,7 +244,6 @@ def _follow(
     if answer.finish_reason is None:
         if len(answer.emitted) >= settings.max_new_tokens:
             answer.finish_reason = "length"
-        # The last token need not be read any more, so one more than the positions can stand in a row.
         elif limit is not None and len(answer.read) > limit:
             answer.finish_reason = "context"
     if answer.finish_reason is not None and answer.stream is not None:
