@@ -62,7 +62,7 @@ def test_a_built_in_has_nothing_to_merge(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("point", ["fold", "_observe", "_compare", "_describe"])
+@pytest.mark.parametrize("point", ["fold", "observe", "_compare", "_describe"])
 def test_ctrl_c_at_any_point_of_a_merge_leaves_nothing(adapter, llama_folder, tmp_path, monkeypatch, capsys, point):
     def stop(*_):
         raise KeyboardInterrupt

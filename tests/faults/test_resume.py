@@ -14,6 +14,7 @@ import torch
 
 from conftest import PAIRS
 from lorakit.errors import CheckpointError, Interrupted, LorakitError
+from lorakit.training.evaluation import Scores
 from lorakit.training.events import StepEvent
 from lorakit.workflows import run_folders
 from runs import Listener, metrics, recipe, train, weights
@@ -406,7 +407,7 @@ def test_early_stopping_is_remembered(tmp_path, monkeypatch, gpt2_folder, pairs_
     from lorakit.workflows import finishing
 
     losses = iter([3.0, 2.0, 2.5, 2.5])
-    monkeypatch.setattr(loop, "evaluate", lambda *_: {"tokens": next(losses)})
+    monkeypatch.setattr(loop, "evaluate", lambda *_: Scores({"tokens": next(losses)}, {}))
     monkeypatch.setattr(finishing, "_move", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     output, listener = tmp_path / "run", Listener()
     with pytest.raises(Interrupted):
@@ -421,7 +422,7 @@ def test_old_states_go_and_the_best_stays(tmp_path, monkeypatch, gpt2_folder, pa
     from lorakit.training import loop
 
     losses = iter([3.0, 1.0, 2.0, 2.0, 2.0, 2.0])
-    monkeypatch.setattr(loop, "evaluate", lambda *_: {"tokens": next(losses)})
+    monkeypatch.setattr(loop, "evaluate", lambda *_: Scores({"tokens": next(losses)}, {}))
     output = tmp_path / "run"
     values = {**SETTINGS, "train__evaluate_every": 1, "train__save_every": 1}
     with pytest.raises(Interrupted):

@@ -62,10 +62,10 @@ class Target:
             model = self._whole(dtype, attention)
         else:
             below, fresh = self.base.load_for(self.head, "float32" if merge else dtype, attention)
-            model = lora_file.wrap(below, self.adapter, self.folder, fresh)
+            model = wrapped = lora_file.wrap(below, self.adapter, self.folder, fresh)
             if merge:
                 stored = self.base.stored_dtype if dtype == "auto" else dtype
-                model = model.merge_and_unload().to(getattr(torch, stored))
+                model = wrapped.merge_and_unload().to(getattr(torch, stored))
         return model.to(device).eval().requires_grad_(False)
 
     def _whole(self, dtype: str, attention: str) -> nn.Module:

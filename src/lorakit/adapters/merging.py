@@ -214,7 +214,7 @@ def _folded(
     return rounded
 
 
-def _write_index(folder: Path, shards: Mapping[str, Mapping[str, Place]]) -> None:
+def _write_index(folder: Path, shards: Mapping[str, Collection[str]]) -> None:
     places = {name: shard for shard, members in shards.items() for name in sorted(members)}
     total = sum(info.bytes for shard in shards for info in streams.read_header(folder / shard).values())
     text = json.dumps({"metadata": {"total_size": total}, "weight_map": places}, indent=1)

@@ -64,7 +64,7 @@ def show_end(result: TrainResult) -> None:
     equal = "equal ✓" if finished.difference == 0 else f"within {finished.difference:.0e} ✓"
     facts.add_row(
         f"done in {minutes} m {seconds:02} s",
-        f"eval loss {state.first_loss:.3f} → {state.best_loss:.3f} ({kept}) · perplexity {result.perplexity:.2f}"
+        f"eval loss {state.first_loss:.3f} → {state.best_loss:.3f} ({kept}){_quality(result)}"
         f"{stopped} · reloaded and {equal}",
     )
     advice = f" {result.verdict.advice}" if result.verdict.advice else ""
@@ -74,10 +74,31 @@ def show_end(result: TrainResult) -> None:
         "saved",
         f"{result.folder} · {name} {_bytes(finished.weights_bytes)}, the base is {_bytes(finished.base_bytes)}",
     )
-    prompt = '"..."' if prepared.rows.format.name != "text" else '"Once"'
-    facts.add_row("next", Text(f"lorakit generate {shlex.quote(str(result.folder))} {prompt}", style=ACCENT))
+    facts.add_row("next", Text(_next_command(result), style=ACCENT))
     console().print()
     console().print(facts)
+
+
+def _quality(result: TrainResult) -> str:
+    """Return what the best evaluation measured besides its loss."""
+    state, head = result.state, result.prepared.rows.objective.head
+    best = next((entry for entry in state.history if entry["step"] == state.best_step), {})
+    shown = [f"{name.replace('_', ' ')} {value:.1%}" for name, value in best.items() if name.endswith("accuracy")]
+    if head.task in ("causal_lm", "seq2seq_lm"):
+        shown = [f"perplexity {result.perplexity:.2f}"]
+    return "".join(f" · {words}" for words in shown)
+
+
+def _next_command(result: TrainResult) -> str:
+    """Return the command that uses what was trained."""
+    folder, task = shlex.quote(str(result.folder)), result.prepared.rows.objective.head.task
+    if task == "causal_lm":
+        return f"lorakit generate {folder} " + ('"..."' if result.prepared.rows.format.name != "text" else '"Once"')
+    if task == "masked_lm" or task == "masked_lm_nsp":
+        return f'lorakit predict {folder} "One [MASK] is hidden."'
+    if task == "question_answering":
+        return f'lorakit predict {folder} --question "..." --context "..."'
+    return f'lorakit {"generate" if task == "seq2seq_lm" else "predict"} {folder} "..."'
 
 
 def _facts() -> Table:
@@ -89,7 +110,15 @@ def _facts() -> Table:
 
 def _rows_line(prepared: Prepared) -> str:
     rows, report = prepared.rows, prepared.rows.report
-    reads = {"text": "documents", "prompt_completion": "prompt → completion", "chat": "conversations"}
+    reads = {
+        "text": "documents",
+        "prompt_completion": "prompt → completion",
+        "chat": "conversations",
+        "source_target": "source → target",
+        "labelled": "texts with labels",
+        "tagged": "words with tags",
+        "extractive": "questions, contexts, answers",
+    }
     duplicates = f" · {report.duplicates:,} duplicates" if report.duplicates else ""
     leaked = f" · {report.leaked:,} evaluation rows are training rows" if report.leaked else ""
     return safe(
@@ -100,16 +129,33 @@ def _rows_line(prepared: Prepared) -> str:
 
 def _objective_line(prepared: Prepared) -> str:
     rows = prepared.rows
-    if rows.format.name == "text":
-        return f"every token is learned · documents end with {rows.target.tokenizer.eos_token}"
-    what = "assistant turns" if rows.format.name == "chat" else "answers"
-    share = rows.report.learned / max(1, rows.report.tokens)
-    settings = prepared.loaded.recipe.objective
-    learned = "and prompts are learned" if settings and settings.train_on_prompt else "are learned, prompts are read"
-    return (
-        f"{what} {learned} ({share:.0%} of {rows.report.tokens:,} tokens) · every "
-        f"answer ends with {rows.target.tokenizer.eos_token}"
-    )
+    head, settings, tokenizer = rows.objective.head, rows.settings, rows.target.tokenizer
+    share = f"{rows.report.learned / max(1, rows.report.tokens):.0%} of {rows.report.tokens:,} tokens"
+    match rows.objective.name:
+        case "causal_lm" if rows.format.name == "text":
+            return f"every token is learned · documents end with {tokenizer.eos_token}"
+        case "causal_lm":
+            what = "assistant turns" if rows.format.name == "chat" else "answers"
+            learned = "and prompts are learned" if settings.train_on_prompt else "are learned, prompts are read"
+            return f"{what} {learned} ({share}) · every answer ends with {tokenizer.eos_token}"
+        case "masked_lm":
+            pairs = " · does the second text follow the first?" if settings.nsp else ""
+            return f"hidden words are learned ({settings.probability:.0%} of the tokens, others each epoch){pairs}"
+        case "span_corruption":
+            return f"spans cut out are learned ({settings.noise_density:.0%}, {settings.mean_span:g} tokens on average)"
+        case "seq2seq_lm":
+            prefix = f" · every source begins with {settings.prefix!r}" if settings.prefix else ""
+            return f"targets are learned, sources are read ({share}) · each ends with {tokenizer.eos_token}{prefix}"
+        case "question_answering":
+            return "where answers begin and end is learned"
+        case "token_classification":
+            kind = "tags"
+        case _:
+            kind = {"regression": "score", "multi_label_classification": "labels, several a row"}.get(
+                head.problem or "", "labels"
+            )
+    named = ", ".join(head.labels[:6]) + (" …" if len(head.labels) > 6 else "")
+    return f"{len(head.labels)} {kind}: {safe(named)}"
 
 
 def _method_line(prepared: Prepared) -> str:

@@ -11,7 +11,7 @@ from lorakit.checkpoints.settings import ModelSettings
 from lorakit.data.settings import DataSettings
 from lorakit.fast.settings import SpeedSettings
 from lorakit.methods.settings import LEARNING_RATES, LoraSettings, MethodSettings
-from lorakit.objectives.settings import ObjectiveSettings
+from lorakit.objectives.settings import SETTINGS, ObjectiveSettings
 from lorakit.training.settings import AdamWSettings, OptimSettings, TrainSettings
 
 WORDS = {"model": "name", "data": "train", "objective": "name", "method": "name", "optim": "name"}
@@ -66,4 +66,12 @@ def spread(values: Mapping[str, Any]) -> dict[str, Any]:
     for section, name in DEFAULT_NAMES.items():
         if isinstance(result.get(section), dict):
             result[section] = {"name": name, **result[section]}
+    if isinstance(result.get("objective"), dict) and "name" not in result["objective"]:
+        result["objective"] = {"name": _objective_with(result["objective"]), **result["objective"]}
     return result
+
+
+def _objective_with(keys: Mapping[str, Any]) -> str:
+    """Return the first objective that has all these keys, so that `objective: {nsp: true}` needs no name."""
+    fitting = [model for model in SETTINGS if set(keys) <= set(model.model_fields)]
+    return str((fitting or SETTINGS)[0].model_fields["name"].default)

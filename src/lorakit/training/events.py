@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -34,6 +34,8 @@ class EvaluationEvent:
     """Mean loss per label, nats."""
     best_step: int
     best_loss: float
+    details: dict[str, float] = field(default_factory=dict)
+    """Loss of each term where there are several, and shares of hits in [0, 1] (``accuracy``), by name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,7 +189,7 @@ def _window_counts(run: Run, batches: Sequence[Batch], weight: float) -> dict[st
         raise Asked(run.signals.number or signal.SIGTERM)
     if not any(counts):
         raise TrainingError(
-            "no token of this step is learned; raise data.max_length, or look at the rows with --dry-run."
+            "nothing of this step is learned; raise data.max_length, or look at the rows with --dry-run."
         )
     return dict(zip(terms, counts, strict=True))
 
@@ -212,7 +212,10 @@ def _is_due(run: Run, state: State) -> bool:
 
 def _judge(run: Run, state: State) -> bool:
     """Evaluate, and return whether this is the best so far; a loss that is not finite never is."""
-    loss = sum(evaluate(run, run.evaluation).values())
+    scores = evaluate(run, run.evaluation)
+    loss = scores.loss
+    terms = {f"{term}_loss": value for term, value in scores.losses.items()} if len(scores.losses) > 1 else {}
+    details = {**terms, **scores.shares}
     improved = math.isfinite(loss) and (state.best_loss is None or loss < state.best_loss)
     if improved:
         state.best_loss, state.best_step, state.stale = loss, state.step, 0
@@ -222,10 +225,10 @@ def _judge(run: Run, state: State) -> bool:
         state.first_loss = loss
     else:
         trained = state.loss_since / max(1, state.steps_since)
-        state.history.append({"step": state.step, "train": trained, "evaluation": loss})
+        state.history.append({"step": state.step, "train": trained, "evaluation": loss, **details})
         state.loss_since, state.steps_since = 0.0, 0
     best = loss if state.best_loss is None else state.best_loss
-    run.reporters.report(EvaluationEvent(state.step, loss, state.best_step, best))
+    run.reporters.report(EvaluationEvent(state.step, loss, state.best_step, best, details))
     return improved
 
 

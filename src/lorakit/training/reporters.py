@@ -62,7 +62,7 @@ class MetricsFile:
             # JSON has no NaN and no infinity.
             values = {
                 key: None if isinstance(value, float) and not math.isfinite(value) else value
-                for key, value in asdict(event).items()
+                for key, value in _flat(asdict(event)).items()
             }
             self._file.write(json.dumps({"kind": kind, **values}) + "\n")
             self._file.flush()
@@ -85,11 +85,16 @@ class Trackers:
             values = {"train/loss": event.loss, "train/learning_rate": event.learning_rate}
             self._accelerator.log({**values, "train/gradient_norm": event.gradient_norm}, step=event.step)
         elif isinstance(event, EvaluationEvent):
-            self._accelerator.log({"evaluation/loss": event.loss}, step=event.step)
+            details = {f"evaluation/{name}": value for name, value in event.details.items()}
+            self._accelerator.log({"evaluation/loss": event.loss, **details}, step=event.step)
 
     def close(self) -> None:
         """Let the trackers write what they hold."""
         self._accelerator.end_training()
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    return {**{key: value for key, value in values.items() if key != "details"}, **values.get("details", {})}
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -48,7 +48,7 @@ class State:
     seconds: float = 0.0
     """Time spent in training, over all resumes."""
     history: list[dict[str, float]] = field(default_factory=list)
-    """One entry an evaluation: step, training loss since the last one, evaluation loss."""
+    """One entry an evaluation: step, training loss since the last one, evaluation loss, its details."""
     loss_since: float = 0.0
     """Sum of the training losses of the steps since the last evaluation."""
     steps_since: int = 0

@@ -12,7 +12,7 @@ from lorakit import methods
 from lorakit.adapters.bundle import Target
 from lorakit.adapters.changed import read as read_changed
 from lorakit.adapters.lora_file import read_lora_weights
-from lorakit.checkpoints.finding import Checkpoint, quiet
+from lorakit.checkpoints.finding import quiet
 from lorakit.errors import LorakitError
 from lorakit.methods.settings import LEARNING_RATES, MethodSettings
 from lorakit.methods.trainable import silence_frozen
@@ -45,6 +45,8 @@ class Built:
     """Expected peak in bytes: weights, gradients, moments and the activations of one micro-batch."""
     base_parameters: int
     """Weights of the base, a tied one counted once."""
+    fresh: tuple[str, ...] = ()
+    """Names of weights that the checkpoint lacks: a new head, drawn from the seed."""
 
 
 def build(recipe: Recipe, rows: Rows, device: torch.device, world: int) -> Built:
@@ -55,11 +57,13 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int) -> Built
         TrainingError: The method does not fit the model.
     """
     checkpoint = rows.checkpoint
-    model, attention, packing_note = _loaded(recipe, checkpoint, device)
+    model, fresh, attention, packing_note = _loaded(recipe, rows, device)
     base_parameters = sum(weight.numel() for weight in model.parameters())
     torch.manual_seed(recipe.train.seed)
     with quiet():
-        model, trainable = methods.load(recipe.method.name)(model, recipe.method, checkpoint.family)
+        model, trainable = methods.load(recipe.method.name)(
+            model, recipe.method, checkpoint.family, rows.objective.head, fresh
+        )
         if rows.target.form in ("lora", "changed"):
             _put_parent(model, rows.target, trainable)
         if recipe.train.gradient_checkpointing:
@@ -82,6 +86,7 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int) -> Built
         budget,
         expected,
         base_parameters,
+        fresh,
     )
 
 
@@ -161,31 +166,43 @@ def _put_parent(model: PreTrainedModel, target: Target, trainable: Trainable) ->
             parameters[name].copy_(tensor)
 
 
-def _loaded(recipe: Recipe, checkpoint: Checkpoint, device: torch.device) -> tuple[PreTrainedModel, str, str]:
-    """Return the base, the attention it was loaded with, and why rows cannot be packed ("" where they can)."""
+def _loaded(recipe: Recipe, rows: Rows, device: torch.device) -> tuple[PreTrainedModel, tuple[str, ...], str, str]:
+    """Return the base with its head, the names of what is new in it, the attention it was loaded with, and why rows
+
+    cannot be packed ("" where they can).
+    """
     from lorakit.fast import varlen
 
+    checkpoint, objective = rows.checkpoint, rows.objective
     dropout = recipe.train.dropout
     if dropout is None and recipe.method.name in ("lora", "head"):
         dropout = 0.0
+
+    def load(attention: str) -> tuple[PreTrainedModel, tuple[str, ...]]:
+        model, fresh = checkpoint.load_for(objective.head, "float32", attention, dropout, recipe.train.seed)
+        return model.to(device), fresh
+
     note = "" if recipe.speed.varlen else "switched off"
+    if not note and not objective.packs:
+        note = f"{objective.name} reads row by row"
     if not note and not checkpoint.family.packs:
         note = f"{checkpoint.family.model_type} attends in a way of its own"
     if not note:
         with quiet():
-            model = checkpoint.load("float32", varlen.NAME, dropout).to(device)
-            rows = model.get_input_embeddings().num_embeddings
-            note = varlen.proves_isolated(model, model.config.num_hidden_layers, rows)
+            model, fresh = load(varlen.NAME)
+            embeddings = model.get_input_embeddings().num_embeddings
+            note = varlen.proves_isolated(model, model.config.num_hidden_layers, embeddings)
         if not note:
-            return model, varlen.NAME, ""
-    return checkpoint.load("float32", "sdpa", dropout).to(device), "sdpa", note
+            return model, fresh, varlen.NAME, ""
+    return *load("sdpa"), "sdpa", note
 
 
 def _budget(
     recipe: Recipe, rows: Rows, model: PreTrainedModel, device: torch.device, world: int, bytes_each: int
 ) -> tuple[int, int]:
     """Return the tokens computed at once, and the expected peak of memory in bytes."""
-    vocabulary = model.get_output_embeddings().weight.shape[0]
+    scored = model.get_output_embeddings()
+    vocabulary = len(rows.objective.head.labels) if scored is None else scored.weight.shape[0]
     share = rows.report.learned / max(1, rows.report.tokens) if recipe.speed.logits else 1.0
     each = memory.per_token(rows.checkpoint.config, vocabulary, share, bytes_each)
     longest = max(rows.report.longest, max(len(example) for example in rows.evaluation))

@@ -16,8 +16,10 @@ from lorakit import methods
 from lorakit.adapters import card
 from lorakit.adapters.bundle import Target, adapter_fingerprint, open_target, write_bundle
 from lorakit.adapters.manifest import Base, Manifest, library_versions, write_manifest
+from lorakit.checkpoints import heads
 from lorakit.checkpoints.finding import tokenizer_fingerprint
 from lorakit.checkpoints.folders import HASHES, whole_folder, write_files
+from lorakit.data.encoding import TextEncoder
 from lorakit.errors import TrainingError
 from lorakit.generation.decoding import decode
 from lorakit.generation.settings import DecodingSettings
@@ -96,7 +98,11 @@ def _manifest(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: S
     speed.append("varlen" if built.packed else f"no varlen: {built.packing_note}")
     if recipe.speed.logits:
         speed.append("logits")
-    answered = {int(example.labels[-1]) for example in rows.evaluation if example.labels[-1] >= 0}
+    writes = heads.writes(rows.objective.head)
+    answered = {int(example.labels[-1]) for example in rows.evaluation if writes and example.labels[-1] >= 0}
+    best = next((entry for entry in state.history if entry["step"] == state.best_step), {})
+    details = {name: value for name, value in best.items() if name not in ("step", "train", "evaluation")}
+    perplexity = {"perplexity": math.exp(min(700.0, state.best_loss or 0.0))} if writes else {}
     return Manifest(
         form=methods.FORMS[recipe.method.name],
         base=Base(
@@ -107,6 +113,8 @@ def _manifest(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: S
         ),
         parent=adapter_fingerprint(rows.target),
         objective=rows.objective.name,
+        task=json.loads(rows.settings.model_dump_json()),
+        head=rows.objective.head,
         method=json.loads(recipe.method.model_dump_json()),
         style=rows.style,
         eos_ids=tuple(sorted(checkpoint.eos_ids | answered if rows.format.name != "text" else checkpoint.eos_ids)),
@@ -116,7 +124,8 @@ def _manifest(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: S
         metrics={
             "evaluation_loss_before": state.first_loss,
             "evaluation_loss": state.best_loss,
-            "perplexity": math.exp(min(700.0, state.best_loss or 0.0)),
+            **perplexity,
+            **details,
             "best_step": state.best_step,
             "steps": state.step,
             "tokens": state.tokens,
@@ -157,24 +166,24 @@ def _difference(model: nn.Module, target: Target, built: Built, run: Run, exampl
 
 
 def _scores(model: nn.Module, run: Run, example: Example) -> Tensor:
-    """Return the scores of one row, shape (T, V), float32."""
+    """Return all scores of one row that the loss reads, flat, float32."""
     batch = run.placed(run.objective.collate([example], run.packed))
-    packed = {"segment_lengths": batch.lengths} if batch.lengths else {}
-    logits: Tensor = model(**batch.inputs, **packed, use_cache=False).logits
-    return logits[0].float()
+    outputs = run.objective.outputs(model, batch)
+    return torch.cat([outputs[name].float().flatten() for name in sorted(outputs)])
 
 
 def _answers(target: Target, rows: Rows, run: Run, count: int) -> tuple[int, int]:
     """Write answers to distinct evaluation prompts; return how many, and how many ended by themselves."""
-    if rows.format.name == "text" or count == 0:
+    if rows.format.name == "text" or count == 0 or not heads.writes(rows.objective.head):
         return 0, 0
     longest = max(int((example.labels >= 0).sum()) for example in rows.evaluation)
     limit = rows.checkpoint.max_positions or math.inf
-    # One that leaves no room for an answer could not stop by itself.
-    prompts = [ids for ids in _distinct_prompts(rows, count) if len(ids) + longest <= limit]
+    apart = rows.objective.head.task == "seq2seq_lm"
+    # One that leaves no room for an answer could not stop by itself; an encoder-decoder reads and writes apart.
+    prompts = [ids for ids in _distinct_prompts(rows, count) if (1 if apart else len(ids)) + longest <= limit]
     if not prompts:
         return 0, 0
-    room = min(limit - len(ids) for ids in prompts)
+    room = min(limit - (1 if apart else len(ids)) for ids in prompts)
     settings = DecodingSettings(max_new_tokens=int(min(2 * longest + 16, room)))
     device = str(run.accelerator.device)
     model: Any = target.load("float32", "sdpa", device, merge=True)
@@ -188,7 +197,10 @@ def _answers(target: Target, rows: Rows, run: Run, count: int) -> tuple[int, int
 
 def _distinct_prompts(rows: Rows, count: int) -> list[list[int]]:
     """Return the ids of the first `count` distinct evaluation prompts."""
-    encoder = rows.encoder
+    if rows.objective.head.task == "seq2seq_lm":
+        distinct = dict.fromkeys(tuple(example.ids.tolist()) for example in rows.evaluation)
+        return [list(ids) for ids in distinct][:count]
+    encoder = TextEncoder(rows.target.tokenizer, rows.style)
     if rows.format.name == "chat":
         conversations = [row.fields["messages"] for row in rows.evaluation_rows[:count]]
         # The conversation up to its last assistant turn, which the model is to write itself.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from lorakit.adapters import card
 from lorakit.adapters.bundle import Target, adapter_fingerprint, open_target
@@ -18,7 +17,8 @@ from lorakit.checkpoints.finding import tokenizer_fingerprint
 from lorakit.checkpoints.folders import check_destination, whole_folder
 from lorakit.checkpoints.locating import Located
 from lorakit.errors import LorakitError
-from lorakit.types import Example
+from lorakit.workflows import tasks
+from lorakit.workflows.observing import NEW_TOKENS, Observed, observe
 from lorakit.workflows.probing import probes_for
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
-_NEW_TOKENS = 24
 _FLOAT32_BOUND = 1e-5
 _LOSS_BOUND = 0.005
 
@@ -92,14 +91,16 @@ def merge(
     check_foldable(opened)
     output = Path(output).expanduser()
     _check_output(opened, output, force)
-    probes = probes_for(opened, data, room=_NEW_TOKENS)
-    before = _observe(cast("PreTrainedModel", opened.load("float32")), opened, probes.examples, _diverged(opened))
+    probes = probes_for(opened, data, room=NEW_TOKENS)
+    before = observe(cast("PreTrainedModel", opened.load("float32")), opened, probes, _diverged(opened))
     notes = (*opened.notes, *probes.notes)
     with whole_folder(output, force) as aside:
         fold(opened, aside, dtype)
         whole = finding.open_folder(Located(aside, f"local:{output.name}"))
-        after = _observe(whole.load("float32"), opened, probes.examples, _overflowed(whole.stored_dtype))
-        report = _compare(before, after, output, whole.stored_dtype, _size(aside), probes.origin, notes)
+        after = observe(whole.load("float32"), opened, probes, _overflowed(whole.stored_dtype))
+        report = _compare(
+            before, after, len(probes.examples), output, whole.stored_dtype, _size(aside), probes.origin, notes
+        )
         _refuse_another_model(report)
         _describe(aside, opened, report)
     return report
@@ -116,37 +117,6 @@ def _check_output(target: Target, output: Path, force: bool) -> None:
     check_destination(output, force, (target.folder, target.base.folder))
 
 
-@dataclass(frozen=True, slots=True)
-class _Observed:
-    """What a model says on the probes."""
-
-    logits: list[Tensor]
-    """Of each probe, shape (T, V), float32."""
-    loss: float
-    """Mean loss of the labels of all probes, in nats a token."""
-    written: list[Generation]
-    """Greedy continuation of each probe, with the two best candidates of each step."""
-
-
-def _observe(model: PreTrainedModel, target: Target, examples: Sequence[Example], if_not_finite: str) -> _Observed:
-    import torch
-
-    from lorakit.generation.decoding import Watcher, decode
-    from lorakit.generation.settings import DecodingSettings
-
-    # PEFT's wrapper hides what kind of model it is; the layers inside keep their pairs.
-    plain: Any = model.get_base_model() if target.form == "lora" and hasattr(model, "peft_config") else model
-    with torch.inference_mode():
-        ids = [torch.from_numpy(example.ids).long() for example in examples]
-        logits = [plain(input_ids=ids_T[None], use_cache=False).logits[0].float() for ids_T in ids]
-    if not all(bool(logits_TV.isfinite().all()) for logits_TV in logits):
-        raise LorakitError(if_not_finite)
-    settings = DecodingSettings(max_new_tokens=_NEW_TOKENS)
-    prompts = [_prompt(example) for example in examples]
-    written = decode(plain, prompts, settings, target.eos_ids, watcher=Watcher(top=2))
-    return _Observed(logits, _loss(logits, examples), written)
-
-
 def _diverged(target: Target) -> str:
     return (
         f"base and adapter themselves give numbers that are not finite: the training of {target.folder} diverged, or "
@@ -161,38 +131,45 @@ def _overflowed(dtype: str) -> str:
     )
 
 
-def _prompt(example: Example) -> list[int]:
-    """Return the ids before the first label: the prompt of an answer, the start of a document."""
-    learned = (example.labels >= 0).nonzero()[0]
-    return example.ids[: max(1, int(learned[0]))].tolist()
-
-
 def _compare(
-    before: _Observed, after: _Observed, folder: Path, dtype: str, size: int, origin: str, notes: tuple[str, ...]
+    before: Observed,
+    after: Observed,
+    probes: int,
+    folder: Path,
+    dtype: str,
+    size: int,
+    origin: str,
+    notes: tuple[str, ...],
 ) -> MergeReport:
     import torch
 
-    one_NV, other_NV = torch.cat(before.logits).double(), torch.cat(after.logits).double()
-    one_log_NV, other_log_NV = one_NV.log_softmax(-1), other_NV.log_softmax(-1)
-    kl_N = (one_log_NV.exp() * (one_log_NV - other_log_NV)).sum(-1)
-    largest_logit = float(one_NV.abs().max())
+    scored = [(one.double(), other.double()) for one, other in zip(before.logits, after.logits, strict=True)]
+    divergence = torch.cat([_divergence(one_NO, other_NO) for one_NO, other_NO in scored])
+    agreed = torch.cat([(one_NO.argmax(-1) == other_NO.argmax(-1)).double() for one_NO, other_NO in scored])
+    largest_logit = max(float(one_NO.abs().max()) for one_NO, _ in scored)
     pairs = zip(before.written, after.written, strict=True)
     same = [_same_text(one, other, _FLOAT32_BOUND * largest_logit) for one, other in pairs]
     return MergeReport(
         folder=folder,
         dtype=dtype,
         size=size,
-        probes=len(before.logits),
+        probes=probes,
         origin=origin,
-        largest_difference=float((one_NV - other_NV).abs().max()),
+        largest_difference=max(float((one_NO - other_NO).abs().max()) for one_NO, other_NO in scored),
         largest_logit=largest_logit,
-        mean_kl=max(0.0, float(kl_N.mean())),
-        same_argmax=float((one_NV.argmax(-1) == other_NV.argmax(-1)).double().mean()),
-        same_text=sum(same) / len(same),
+        mean_kl=max(0.0, float(divergence.mean())),
+        same_argmax=float(agreed.mean()),
+        same_text=sum(same) / len(same) if same else 1.0,
         loss_before=before.loss,
         loss_after=after.loss,
         notes=notes,
     )
+
+
+def _divergence(one_NO: Tensor, other_NO: Tensor) -> Tensor:
+    """Return the Kullback-Leibler divergence of each row's distribution, in nats, shape (N,)."""
+    one_log_NO, other_log_NO = one_NO.log_softmax(-1), other_NO.log_softmax(-1)
+    return (one_log_NO.exp() * (one_log_NO - other_log_NO)).sum(-1)
 
 
 def _same_text(one: Generation, other: Generation, bound: float) -> bool:
@@ -202,19 +179,6 @@ def _same_text(one: Generation, other: Generation, bound: float) -> bool:
             (_, best), (_, second) = step.candidates[:2]
             return math.log(best / second) <= 2 * bound
     return len(one.ids) == len(other.ids)
-
-
-def _loss(logits: Sequence[Tensor], examples: Sequence[Example]) -> float:
-    """Return the mean loss of the labels of all examples, in nats a token."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    total, count = 0.0, 0
-    for logits_TV, example in zip(logits, examples, strict=True):
-        labels_T = torch.from_numpy(example.labels).long()[1:]
-        total += float(cross_entropy(logits_TV[:-1].double(), labels_T, ignore_index=-100, reduction="sum"))
-        count += int((labels_T >= 0).sum())
-    return total / count
 
 
 def _refuse_another_model(report: MergeReport) -> None:
@@ -247,6 +211,8 @@ def _describe(folder: Path, target: Target, report: MergeReport) -> None:
             model_type=target.base.family.model_type,
         ),
         tokenizer=tokenizer_fingerprint(target.tokenizer),
+        head=target.head,
+        objective=tasks.settings_of(target).name,
     )
     measured = (
         "largest_difference",

@@ -8,27 +8,22 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import Any
 
 from lorakit import objectives
 from lorakit.adapters.bundle import Target, open_target
 from lorakit.checkpoints.finding import Checkpoint
-from lorakit.data import encoding, formats, sources, splitting
+from lorakit.data import formats, sources, splitting
 from lorakit.data import report as reports
 from lorakit.data.batching import FixedPlan, Plan, StreamPlan
 from lorakit.errors import DataError, LorakitError
-from lorakit.objectives.settings import CausalLMSettings
 from lorakit.recipe import Recipe
-from lorakit.types import DataReport, Example, Format, Objective, PromptStyle, Row
+from lorakit.types import DataReport, Example, Format, FormatName, Objective, PromptStyle, Row
+from lorakit.workflows import tasks
 from lorakit.workflows.streaming import Stream
-
-if TYPE_CHECKING:
-    from lorakit.data.encoding import TextEncoder
 
 _SAMPLE = 100
 """Rows of a stream that are looked at before training."""
-_LONGEST = 2048
-"""Longest example where neither the recipe nor the checkpoint bounds it, in tokens."""
 
 
 @dataclass
@@ -39,7 +34,10 @@ class Rows:
     """What `model` named: a base, or an adapter to go on from."""
     checkpoint: Checkpoint
     format: Format
-    encoder: TextEncoder
+    settings: Any
+    """Of the objective, with what the rows decided: labels, kind of problem."""
+    style: PromptStyle
+    """How prompts are framed."""
     objective: Objective
     plan: Plan
     evaluation: list[Example]
@@ -53,11 +51,6 @@ class Rows:
     def streamed(self) -> list[str]:
         """Return what is to be said about rows that were read while training."""
         return self.stream.told() if self.stream is not None else []
-
-    @property
-    def style(self) -> PromptStyle:
-        """How prompts are framed."""
-        return self.encoder.style
 
 
 def prepare_rows(recipe: Recipe) -> Rows:
@@ -77,23 +70,29 @@ def prepare_rows(recipe: Recipe) -> Rows:
         reading = sources.read(data.train, data, seed=seed)
         train_rows = reading.rows
         notes += reading.notes
-    format = formats.recognise(train_rows, data.columns)
+    accepted = objectives.FORMATS[recipe.objective.name] if recipe.objective is not None else None
+    format = formats.recognise(train_rows, data.columns, accepted)
+    settings = tasks.chosen(recipe.objective, format.name, checkpoint)
     train_rows, canonical_notes = formats.canonical(train_rows, format, data.broken)
     notes += canonical_notes
-    train_rows, evaluation_rows, split_notes = _split(recipe, train_rows, format)
+    # Of all rows of the table: a sample or a share of them may lack a label.
+    settings = tasks.resolved(settings, train_rows, target)
+    train_rows, evaluation_rows, split_notes = _split(recipe, train_rows, format, accepted)
     notes += split_notes
 
-    settings = recipe.objective or CausalLMSettings()
     max_length = _max_length(recipe, checkpoint)
-    style = _style(target, format, settings)
-    encoder = encoding.TextEncoder(target.tokenizer, style)
-    objective = objectives.load(settings.name)(
-        settings=settings,
-        encoder=encoder,
-        max_length=max_length,
+    style = _checked_style(target, tasks.style_of(target, settings, format.name))
+    made_for = tasks.job(
+        target,
+        settings,
+        format.name,
+        style,
+        max_length,
         too_long=data.too_long,
         label_logits_only=recipe.speed.logits,
+        seed=seed,
     )
+    objective = objectives.make(settings.name, made_for)
     training = objective.encode(train_rows)
     evaluation = objective.encode(evaluation_rows)
     if not training or not evaluation:
@@ -107,7 +106,8 @@ def prepare_rows(recipe: Recipe) -> Rows:
         target=target,
         checkpoint=checkpoint,
         format=format,
-        encoder=encoder,
+        settings=settings,
+        style=style,
         objective=objective,
         plan=_plan(recipe, training, stream),
         evaluation=evaluation,
@@ -128,7 +128,9 @@ def fingerprint(rows: Iterable[Row]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _split(recipe: Recipe, rows: list[Row], format: Format) -> tuple[list[Row], list[Row], list[str]]:
+def _split(
+    recipe: Recipe, rows: list[Row], format: Format, accepted: tuple[FormatName, ...] | None
+) -> tuple[list[Row], list[Row], list[str]]:
     """Return training rows, evaluation rows and what is to be said about them."""
     data, seed = recipe.data, recipe.train.seed
     notes: list[str] = []
@@ -137,7 +139,7 @@ def _split(recipe: Recipe, rows: list[Row], format: Format) -> tuple[list[Row], 
         train_rows, evaluation_rows = splitting.split(rows, format, share, seed)
     else:
         reading = sources.read(share, data, seed=seed)
-        evaluation_format = formats.recognise(reading.rows, data.columns)
+        evaluation_format = formats.recognise(reading.rows, data.columns, accepted)
         if evaluation_format.name != format.name:
             raise DataError(
                 f"data.eval holds {evaluation_format.name!r} rows and data.train {format.name!r} rows; a loss of one "
@@ -169,12 +171,11 @@ def _max_length(recipe: Recipe, checkpoint: Checkpoint) -> int:
         raise DataError(
             f"data.max_length is {asked:,}, and {checkpoint.identity} has {limit:,} positions. Give at most {limit:,}."
         )
-    return asked or min(limit or _LONGEST, _LONGEST)
+    return asked or min(limit or tasks.LONGEST, tasks.LONGEST)
 
 
-def _style(target: Target, format: Format, settings: CausalLMSettings) -> PromptStyle:
+def _checked_style(target: Target, style: PromptStyle) -> PromptStyle:
     """Return how prompts are framed; an adapter that is trained on keeps its own way."""
-    style = encoding.style_for(format.name, target.tokenizer, settings.separator)
     earlier = target.manifest.style if target.manifest is not None else None
     if target.form in ("lora", "changed") and earlier is not None and earlier != style:
         before, now = asdict(earlier), asdict(style)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lorakit import objectives
 from lorakit.adapters.bundle import Target
 from lorakit.adapters.manifest import read_local
+from lorakit.checkpoints import heads
 from lorakit.data import formats, sources, splitting
-from lorakit.data.encoding import TextEncoder, style_for
 from lorakit.data.settings import DataSettings, SourceSettings
 from lorakit.errors import DataError
-from lorakit.objectives.settings import CausalLMSettings
+from lorakit.objectives.settings import default
 from lorakit.recipe import Recipe, check
-from lorakit.types import Example, FormatName, Row
+from lorakit.types import Example, FormatName, Objective, Problem, Row
+from lorakit.workflows import tasks
 
 SENTENCES = (
     "The river was high that spring, and nobody crossed the bridge after dark.",
@@ -37,6 +39,8 @@ class Probes:
     """Examples to compare two models on."""
 
     examples: list[Example]
+    objective: Objective
+    """Made for the target; reads the examples."""
     origin: str
     """Where they come from, for the screen."""
     notes: tuple[str, ...] = ()
@@ -55,24 +59,57 @@ def probes_for(target: Target, data: str | None = None, room: int = 0) -> Probes
     """
     recipe, missing = _own_recipe(target) if data is None else (None, ())
     if data is not None:
-        (rows, kind), origin = _read(DataSettings(train=data), None, 0), f"rows of {Path(data).name}"
+        (rows, kind), origin = _read(DataSettings(train=data), None, 0, _accepted(target)), f"rows of {Path(data).name}"
     elif recipe is not None:
         share = 0.1 if recipe.data.eval is None else recipe.data.eval
-        (rows, kind), origin = _read(recipe.data, share, recipe.train.seed), "the run's evaluation rows"
+        (rows, kind), origin = (
+            _read(recipe.data, share, recipe.train.seed, _accepted(target)),
+            "the run's evaluation rows",
+        )
     else:
-        rows = [Row({"text": text}, "shipped", number) for number, text in enumerate(SENTENCES, start=1)]
-        kind, origin = "text", "shipped sentences"
-    settings = CausalLMSettings()
-    style = target.style if target.style.format == kind else style_for(kind, target.tokenizer, settings.separator)
-    limit = (target.base.max_positions or _LONGEST) - room
-    objective = objectives.load("causal_lm")(
-        settings=settings, encoder=TextEncoder(target.tokenizer, style), max_length=limit, too_long="drop"
-    )
-    found: list[Example] = objective.encode(rows)
-    examples = [example for example in found if (example.labels[1:] >= 0).any()][:_ROWS]
+        (rows, kind), origin = _shipped(target), "shipped sentences"
+    settings = _settings(target, kind)
+    limit = (target.base.max_positions or _LONGEST) - (room if heads.writes(target.head) else 0)
+    objective = tasks.objective_of(target, kind, limit, "drop", settings)
+    examples = [example for example in objective.encode(rows) if objective.learned(example)][:_ROWS]
     if not examples:
         raise DataError(f"no row to compare on fits into {limit} tokens and holds a label; give others with --data.")
-    return Probes(examples, origin, missing)
+    return Probes(examples, objective, origin, missing)
+
+
+def _settings(target: Target, kind: FormatName) -> Any:
+    """Return the settings of the objective to compare with: for text on an encoder-decoder, cut-out spans."""
+    settings = tasks.settings_of(target)
+    return default("span_corruption") if kind == "text" and settings.name == "seq2seq_lm" else settings
+
+
+def _accepted(target: Target) -> tuple[FormatName, ...]:
+    return objectives.FORMATS[tasks.settings_of(target).name]
+
+
+def _shipped(target: Target) -> tuple[list[Row], FormatName]:
+    """Return the shipped sentences as rows of the kind the target reads; what is learned of them does not matter."""
+    head = target.head
+    kind: FormatName = "text"
+    label = head.labels[0] if head.labels else ""
+    fields: list[dict[str, Any]] = [{"text": text} for text in SENTENCES]
+    if head.task == "sequence_classification":
+        kind = "labelled"
+        learned: dict[Problem | None, dict[str, Any]] = {
+            "regression": {"score": 0.0},
+            "multi_label_classification": {"labels": [label]},
+        }
+        fields = [{"text": text, **learned.get(head.problem, {"label": label})} for text in SENTENCES]
+    elif head.task == "token_classification":
+        kind = "tagged"
+        fields = [{"tokens": text.split(), "tags": [label] * len(text.split())} for text in SENTENCES]
+    elif head.task == "question_answering":
+        kind = "extractive"
+        fields = [{"question": "What is it?", "context": text, "answers": []} for text in SENTENCES]
+    elif head.task == "seq2seq_lm":
+        kind = "source_target"
+        fields = [{"source": text, "target": text} for text in SENTENCES]
+    return [Row(values, "shipped", number) for number, values in enumerate(fields, start=1)], kind
 
 
 def _own_recipe(target: Target) -> tuple[Recipe | None, tuple[str, ...]]:
@@ -88,17 +125,20 @@ def _own_recipe(target: Target) -> tuple[Recipe | None, tuple[str, ...]]:
     return None, (f"the rows of the run ({named}) are not at hand, so shipped sentences are compared; or give --data.",)
 
 
-def _read(data: DataSettings, held_out: float | str | SourceSettings | None, seed: int) -> tuple[list[Row], FormatName]:
+def _read(
+    data: DataSettings, held_out: float | str | SourceSettings | None, seed: int, accepted: tuple[FormatName, ...]
+) -> tuple[list[Row], FormatName]:
     """Return canonical rows and the name of their format.
 
     Args:
         data: Settings of the rows.
         held_out: The rows wanted: a source of their own, a share of the training rows, or None for all of these.
         seed: Seed of the split.
+        accepted: Formats that the target's objective reads.
     """
     source = data.train if held_out is None or isinstance(held_out, float) else held_out
     rows = sources.read(source, data, seed=seed).rows
-    format = formats.recognise(rows, data.columns)
+    format = formats.recognise(rows, data.columns, accepted)
     canonical, _ = formats.canonical(rows, format, data.broken)
     if isinstance(held_out, float):
         canonical = splitting.split(canonical, format, held_out, seed)[1]
