@@ -102,7 +102,7 @@ class Writer:
         if isinstance(prompt, str) and self.style.format == "chat":
             prompt = [{"role": "user", "content": prompt}]
         if isinstance(prompt, str):
-            _check_unicode(prompt)
+            check_unicode(prompt)
             return self._encoder.prompts([prompt])[0] or list(self._encoder.start_ids)
         if not self.chats:
             raise LorakitError(
@@ -110,7 +110,7 @@ class Writer:
                 "Give a text as the prompt."
             )
         for message in prompt:
-            _check_unicode(message["content"])
+            check_unicode(message["content"])
         return self._encoder.chat_prompt(prompt)
 
     def write(
@@ -282,11 +282,12 @@ def generate(
     return writer.write(listed, settings or DecodingSettings(), watcher=watcher)
 
 
-def _check_unicode(text: str) -> None:
+def check_unicode(text: str, place: str = "the prompt") -> None:
+    """Raise LorakitError for half of a character pair, which a command line can hold; `place` is what messages say."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise LorakitError(
-            f"the prompt holds half of a character pair (U+{ord(text[error.start]):04X} at character "
+            f"{place} holds half of a character pair (U+{ord(text[error.start]):04X} at character "
             f"{error.start + 1}), which is no text; remove it or write the whole character."
         ) from None
