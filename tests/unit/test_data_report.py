@@ -90,3 +90,76 @@ def test_decomposed_korean_is_noted():
 def test_unused_columns_are_noted():
     named = Format("prompt_completion", PAIRS.columns, ("id", "label"))
     assert examine([], pairs(("a", "b")), [], named).notes == ["columns that nothing reads: 'id', 'label'."]
+
+
+LABELLED = Format("labelled", {"text": ("text",), "label": ("label",)})
+
+
+def rows_of(*fields: dict[str, object]) -> list[Row]:
+    return [Row(each, "rows.jsonl", line) for line, each in enumerate(fields, start=1)]
+
+
+def test_labels_are_counted_in_one_line():
+    rows = rows_of(*({"text": str(number), "label": "ab"[number % 3 == 0]} for number in range(9)))
+    assert examine([], rows, [], LABELLED).notes == ["2 labels: most frequent 'a' (6 rows), rarest 'b' (3 rows)."]
+
+
+def test_several_labels_a_row_are_counted_with_their_mean():
+    rows = rows_of({"text": "t", "labels": ["a", "b"]}, {"text": "u", "labels": ["a"]})
+    assert examine([], rows, [], LABELLED).notes == [
+        "2 labels, 1.50 a row: most frequent 'a' (2 rows), rarest 'b' (1 row)."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "note"),
+    [
+        (
+            "labelled",
+            [{"text": "t", "label": "a"}, {"text": "t ", "label": "b"}],
+            "1 text of 1 with several different labels",
+        ),
+        (
+            "labelled",
+            [{"text": "t", "text_pair": "u", "label": "a"}, {"text": "t", "text_pair": "v", "label": "b"}],
+            None,
+        ),
+        (
+            "tagged",
+            [{"tokens": ["x"], "tags": ["O"]}, {"tokens": ["x"], "tags": ["B-a"]}],
+            "1 sentence of 1 with several different tags",
+        ),
+        (
+            "source_target",
+            [{"source": "s", "target": "t"}, {"source": "s", "target": "u"}],
+            "1 source of 1 with several different targets",
+        ),
+        (
+            "extractive",
+            [
+                {"question": "q", "context": "c", "answers": []},
+                {"question": "q", "context": "c", "answers": [{"text": "c", "start": 0}]},
+            ],
+            "1 question of 1 with several different answers",
+        ),
+    ],
+)
+def test_the_same_prompt_answered_differently_is_a_note_in_every_format(name, fields, note):
+    found = [line for line in examine([], rows_of(*fields), [], Format(name, {})).notes if "several different" in line]
+    assert found == ([f"{note} (first: rows.jsonl line 1)."] if note else [])
+
+
+def test_several_rows_of_one_line_are_rows_of_their_own():
+    rows = [Row({"source": "s", "target": target}, "rows.jsonl", 1) for target in ("t", "u")]
+    report = examine([], rows, [], Format("source_target", {}))
+    assert (report.duplicates, len(report.notes)) == (0, 1)
+
+
+def test_scores_are_told_by_their_range():
+    rows = rows_of({"text": "a", "score": 1.0}, {"text": "b", "score": 4.0})
+    assert examine([], rows, [], LABELLED).notes == ["scores from 1 to 4, mean 2.5."]
+
+
+def test_what_is_learned_is_counted_as_the_objective_says():
+    one = Example(np.zeros(4, np.int32), np.zeros(0, np.int32), 0)
+    assert examine([one, one], pairs(("a", "b")), [], PAIRS, learned=lambda example: 3).learned == 6

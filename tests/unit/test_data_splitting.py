@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import unicodedata
+from collections import Counter
 
 import pytest
 
@@ -122,3 +123,73 @@ def test_a_sample_keeps_reading_order_and_depends_on_the_seed():
 
 def test_a_sample_larger_than_the_table_is_the_table():
     assert sample(MANY, 500, 0) == MANY
+
+
+LABELLED = Format("labelled", {"text": ("text",), "label": ("label",)})
+
+
+def labelled(pairs_of: list[tuple[str, str]]) -> list[Row]:
+    return [Row({"text": text, "label": label}, "rows.csv", line) for line, (text, label) in enumerate(pairs_of, 2)]
+
+
+def test_each_label_keeps_its_share():
+    rows = labelled([(f"text {number}", "rare" if number % 10 == 0 else "common") for number in range(400)])
+    for seed in range(5):
+        _, evaluation = split(rows, LABELLED, 0.25, seed)
+        assert Counter(row.fields["label"] for row in evaluation) == {"common": 90, "rare": 10}
+
+
+def test_many_rare_labels_do_not_raise_the_share():
+    rows = labelled([(f"text {number}", f"label {number % 100}") for number in range(300)])
+    _, evaluation = split(rows, LABELLED, 0.1, 0)
+    assert len(evaluation) == 30
+
+
+def test_one_text_with_several_labels_stays_on_one_side():
+    rows = labelled([(f"text {number % 50}", "ab"[number % 3 == 0]) for number in range(200)])
+    train, evaluation = split(rows, LABELLED, 0.2, 0)
+    assert not {row.fields["text"] for row in train} & {row.fields["text"] for row in evaluation}
+
+
+def test_no_label_or_tag_is_taken_away_from_training():
+    single = labelled([(f"text {number}", f"label {number // 2}" if number < 40 else "rest") for number in range(80)])
+    several = [
+        Row({"text": f"text {number}", "labels": ["rest", f"label {number // 2}"]}, "rows.csv", number)
+        for number in range(60)
+    ]
+    tagged = [
+        Row({"tokens": [f"word {number}"], "tags": [f"B-{number // 2}"]}, "rows.conll", number) for number in range(60)
+    ]
+    for rows, name in ((single, "labelled"), (several, "labelled"), (tagged, "tagged")):
+        for seed in range(5):
+            train, evaluation = split(rows, Format(name, {}), 0.4, seed)
+            names = [
+                {label for row in part for role in ("label", "labels", "tags") for label in as_list(row.fields, role)}
+                for part in (train, evaluation)
+            ]
+            assert evaluation
+            assert names[1] <= names[0]
+
+
+def as_list(fields, role: str) -> list[str]:
+    value = fields.get(role, [])
+    return [value] if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize(
+    ("name", "shared", "own"),
+    [
+        ("source_target", "source", "target"),
+        ("extractive", "context", "question"),
+        ("labelled", "text", "text_pair"),
+        ("tagged", "tokens", "tags"),
+    ],
+)
+def test_rows_of_one_source_context_or_premise_stay_together(name, shared, own):
+    def value(role: str, number: int) -> object:
+        return [f"{role} {number}"] if name == "tagged" else f"{role} {number}"
+
+    rows = [Row({shared: value(shared, n % 20), own: value(own, n % 4)}, "rows.jsonl", n) for n in range(100)]
+    train, evaluation = split(rows, Format(name, {}), 0.2, 0)
+    assert len(evaluation) == 20
+    assert not {str(row.fields[shared]) for row in train} & {str(row.fields[shared]) for row in evaluation}

@@ -113,9 +113,9 @@ def recognise(
     names = {column: column for column in found if column not in columns.values()} | dict(columns)
     fitting = _fitting(names, columns, answered)
     allowed = [pattern for pattern in fitting if accepted is None or pattern.name in accepted]
-    best = [one for one in allowed if not any(_reads_more(other, one) for other in allowed)]
+    best = _reading_most(allowed)
     if len(best) != 1:
-        raise _several(best, rows) if best else _none(found, columns, fitting, accepted)
+        raise _several(best, rows) if best else _none(found, columns, _reading_most(fitting), accepted)
     (pattern,) = best
     meaning: dict[str, tuple[str, ...]] = {role: (names[column],) for role, column in pattern.roles.items()}
     for role, column in pattern.extra.items():
@@ -136,8 +136,10 @@ def _fitting(names: Mapping[str, str], columns: Mapping[str, str], answered: boo
     return list({(pattern.name, *pattern.columns): pattern for pattern in fitting}.values())
 
 
-def _reads_more(one: _Pattern, other: _Pattern) -> bool:
-    return set(one.roles.values()) > set(other.roles.values())
+def _reading_most(patterns: Sequence[_Pattern]) -> list[_Pattern]:
+    """Leave out each pattern that reads only some of the columns of another one."""
+    read = [set(pattern.roles.values()) for pattern in patterns]
+    return [pattern for pattern, ours in zip(patterns, read, strict=True) if not any(ours < theirs for theirs in read)]
 
 
 def _check_named(columns: Mapping[str, str], found: Collection[str]) -> None:
