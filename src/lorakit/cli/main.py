@@ -9,6 +9,7 @@ import typer
 import lorakit
 from lorakit.cli import base, recipes
 from lorakit.cli.chat import chat
+from lorakit.cli.evaluate import evaluate
 from lorakit.cli.generate import generate
 from lorakit.cli.merge import merge
 from lorakit.cli.new import new
@@ -42,6 +43,7 @@ def main(
 app.command()(train)
 app.command()(generate)
 app.command()(chat)
+app.command()(evaluate)
 app.command()(merge)
 app.command()(new)
 app.add_typer(base.app, name="base")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import unicodedata
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 ACCENT = "cyan"
 """The one accent colour."""
@@ -51,6 +53,16 @@ def emit(text: str) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(text.encode("utf-8"))
     sys.stdout.flush()
+
+
+def show(table: Table) -> None:
+    """Write a table on stdout as a result: plain text, as wide as the terminal, or as it needs in a pipe."""
+    from rich.console import Console
+
+    written = io.StringIO()
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1000
+    Console(file=written, width=width, color_system=None, highlight=False).print(table)
+    emit("".join(f"{line.rstrip()}\n" for line in written.getvalue().splitlines()))
 
 
 def say(text: str = "", style: str | None = None, wrap: bool = False) -> None:

@@ -1,0 +1,116 @@
+"""Rows to measure on: of the format that a target reads, with labels it knows, the same for every model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lorakit import objectives
+from lorakit.adapters.bundle import Target
+from lorakit.data import formats, sources, splitting
+from lorakit.data.settings import DataSettings
+from lorakit.errors import DataError, nearest
+from lorakit.objectives.class_labels import names_in
+from lorakit.objectives.tags import repaired
+from lorakit.types import Format, Head, Objective, Row
+from lorakit.workflows import tasks
+from lorakit.workflows.measuring import source_of
+
+_SHOWN = 5
+"""Rows that a message names."""
+
+
+def read(settings: DataSettings, target: Target, count: int | None, seed: int) -> tuple[list[Row], Format, list[str]]:
+    """Return canonical rows that the target's objective reads, what they hold, and notes.
+
+    Args:
+        settings: Says where they are and how odd ones are taken.
+        target: What is to be measured.
+        count: Take a seeded sample of so many; of text-to-text rows, of so many sources with all their references.
+        seed: Draws it.
+
+    Raises:
+        DataError: Rows that cannot be read, or of a format that the target has not learned.
+    """
+    reading = sources.read(settings.train, settings, seed=seed)
+    format = formats.recognise(reading.rows, settings.columns)
+    task = tasks.settings_of(target)
+    name = task.name
+    if format.name not in objectives.FORMATS[name]:
+        raise DataError(
+            f"{target.folder} learned {name}, whose rows are of the format {' or '.join(objectives.FORMATS[name])}; "
+            f"these are of the format {format.name}. Give rows of that kind, or name the columns: "
+            f"--set data.columns.ROLE=NAME."
+        )
+    names = formats.label_names(settings.label_names)
+    rows, notes = formats.canonical(
+        reading.rows, format, settings.broken, normalise=settings.normalise, label_names=names
+    )
+    notes = [*reading.notes, *notes]
+    if getattr(task, "broken_tags", "") == "repair":
+        # What is right is read as it was in training.
+        rows = [replace(row, fields={**row.fields, "tags": repaired(row.fields["tags"])[0]}) for row in rows]
+    if count is None:
+        return rows, format, notes
+    units: dict[str, list[Row]] = {}
+    for number, row in enumerate(rows):
+        units.setdefault(source_of(row) if name == "seq2seq_lm" else str(number), []).append(row)
+    what = "sources" if name == "seq2seq_lm" else "rows"
+    if count >= len(units):
+        return rows, format, [*notes, f"{count:,} {what} asked for, {len(units):,} there: all are used"]
+    drawn = splitting.sample([several[0] for several in units.values()], count, seed)
+    kept = {id(row) for row in drawn}
+    chosen = [row for several in units.values() if id(several[0]) in kept for row in several]
+    return chosen, format, [*notes, f"{count:,} of {len(units):,} {what}, a seeded sample"]
+
+
+def check_labels(rows: Sequence[Row], format: Format, head: Head, name: str) -> None:
+    """Refuse rows with labels that a model has not learned: it could never say them.
+
+    Args:
+        rows: Canonical.
+        format: What they hold.
+        head: Of the model.
+        name: Of the model, for the message.
+
+    Raises:
+        DataError: Names the rows, the field and the labels that are known.
+    """
+    if not head.labels or head.problem == "regression":
+        return
+    role = next(role for role in ("label", "labels", "tags") if role in format.columns)
+    unknown = [
+        f"{row.where}: {format.columns[role][0]!r} is {label[:40]!r}. {nearest(label, head.labels)}".rstrip()
+        for row in rows
+        for label in dict.fromkeys(row.fields["tags"] if role == "tags" else names_in(row))
+        if label not in head.labels
+    ]
+    if not unknown:
+        return
+    listed = "\n  ".join(unknown[:_SHOWN])
+    more = f"\n  and {len(unknown) - _SHOWN:,} more" if len(unknown) > _SHOWN else ""
+    known = ", ".join(map(repr, head.labels[:8]))
+    others = f" and {len(head.labels) - 8:,} more" if len(head.labels) > 8 else ""
+    raise DataError(
+        f"{name} was not trained on some labels of these rows:\n  {listed}{more}\nIt knows {known}{others}. Mend or "
+        f"remove these rows, or train on rows that have all labels."
+    )
+
+
+def read_by_all(models: Sequence[Objective], rows: list[Row]) -> tuple[list[Row], list[str]]:
+    """Return the rows that every model reads, and what is to be said of the others.
+
+    Raises:
+        DataError: A row cannot be encoded, or none is left.
+    """
+    kept = set(range(len(rows)))
+    notes: list[str] = []
+    for objective in models:
+        # Of a question no window may hold the answer, and it is asked all the same.
+        if objective.name == "question_answering":
+            continue
+        kept &= {example.row for example in objective.encode(rows)}
+        notes += [note for note in objective.notes if note not in notes]
+    if not kept:
+        raise DataError("no row is left to measure on." + "".join(f"\n  {note}" for note in notes))
+    return [row for number, row in enumerate(rows) if number in kept], notes
