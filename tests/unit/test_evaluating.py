@@ -1,0 +1,235 @@
+"""`lorakit.evaluate`: numbers against transformers, counts by hand, and what cannot be compared."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from peft import LoraConfig, get_peft_model
+from sklearn.metrics import confusion_matrix, matthews_corrcoef
+from tokenizers import processors
+
+import lorakit
+from conftest import PAIRS, save_checkpoint, tiny_gpt2, tiny_llama, tiny_tokenizer
+from lorakit.adapters.bundle import open_target
+from lorakit.data.settings import DataSettings
+from lorakit.errors import DataError, LorakitError
+from lorakit.workflows import tasks
+from model_types import tiny_model
+from runs import objective, reference_loss
+from runs import rows as canonical
+from writers import bart_tokenizer, tiny_writer, unigram_tokenizer
+
+LABELS = ("alarm", "music", "weather")
+TEXTS = (
+    "wake me at six",
+    "play a song",
+    "will it rain",
+    "노래를 틀어 줘",
+    "is it cold",
+    "set a timer",
+    "louder",
+    "sun",
+)
+
+
+def written(path: Path, rows) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def framing():
+    """A byte-level tokenizer that frames one text or two."""
+    tokenizer = bart_tokenizer()
+    ends = [("<s>", 0), ("</s>", 2)]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1", special_tokens=ends
+    )
+    return tokenizer
+
+
+def encoder_folder(folder: Path, auto: str, labels=(), **changes) -> Path:
+    """A random BERT with a head."""
+    names = {"id2label": dict(enumerate(labels)), "label2id": {label: n for n, label in enumerate(labels)}}
+    changes = {"vocab_size": 350, "pad_token_id": 1, **(names if labels else {}), **changes}
+    return save_checkpoint(folder, tiny_model("bert", getattr(transformers, auto), "sdpa", **changes), framing())
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory) -> Path:
+    problem = {"problem_type": "single_label_classification"}
+    return encoder_folder(
+        tmp_path_factory.mktemp("encoders") / "cls", "AutoModelForSequenceClassification", LABELS, **problem
+    )
+
+
+def adapter_on(folder: Path, base: Path) -> Path:
+    """A LoRA pair on the tiny Llama, far enough from zero to be seen."""
+    model = get_peft_model(tiny_llama(), LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], r=2))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.5)
+    model.peft_config["default"].base_model_name_or_path = str(base)
+    model.save_pretrained(folder, save_embedding_layers=False)
+    return folder
+
+
+def test_perplexity_and_bits_per_byte_are_those_of_the_tokens_one_by_one(gpt2_folder, pairs_file):
+    found = lorakit.evaluate(gpt2_folder, pairs_file).target.scores
+    examples = objective("prompt_completion").encode(canonical(PAIRS))
+    model = tiny_gpt2().double()
+    mean, tokens = reference_loss(model, examples).item(), sum(int((one.labels >= 0).sum()) for one in examples)
+    assert found["perplexity"].value == pytest.approx(math.exp(mean), rel=1e-5)
+    in_bytes = sum(len(pair["completion"].encode()) for pair in PAIRS)
+    assert found["bits_per_byte"].value == pytest.approx(mean * tokens / math.log(2) / in_bytes, rel=1e-5)
+    assert found["perplexity"].low < found["perplexity"].value < found["perplexity"].high
+
+
+def test_documents_longer_than_a_window_are_measured_whole(gpt2_folder, tmp_path):
+    text = "Once upon a time there was a small model. " * 20
+    file = written(tmp_path / "long.jsonl", [{"text": text}, {"text": "The lazy dog."}])
+    found = lorakit.evaluate(gpt2_folder, file).target.scores
+    examples = objective("text").encode(canonical([{"text": text}, {"text": "The lazy dog."}]))
+    assert len(examples) > 2
+    assert found["perplexity"].value == pytest.approx(math.exp(reference_loss(tiny_gpt2(), examples).item()), rel=1e-4)
+
+
+def test_the_cut_into_batches_changes_no_number(gpt2_folder, pairs_file, monkeypatch):
+    whole = lorakit.evaluate(gpt2_folder, pairs_file).target.scores["perplexity"].value
+    monkeypatch.setattr("lorakit.workflows.measuring._budget", lambda target: 1)
+    assert lorakit.evaluate(gpt2_folder, pairs_file).target.scores["perplexity"].value == pytest.approx(whole)
+
+
+def test_an_adapter_is_set_beside_its_base_on_the_same_rows(llama_folder, pairs_file, tmp_path):
+    adapter = adapter_on(tmp_path / "adapter", llama_folder)
+    found = lorakit.evaluate(adapter, pairs_file, against="base", base=str(llama_folder))
+    alone = lorakit.evaluate(llama_folder, pairs_file).target.scores
+    assert found.against.scores == alone
+    assert found.target.scores["perplexity"] != alone["perplexity"]
+    gap = found.target.scores["perplexity"].value - alone["perplexity"].value
+    assert found.differences["perplexity"].value == pytest.approx(gap)
+
+
+def test_a_target_beside_itself_differs_by_nothing_at_all(gpt2_folder, pairs_file):
+    found = lorakit.evaluate(gpt2_folder, pairs_file, against=gpt2_folder)
+    assert {(one.value, one.low, one.high) for one in found.differences.values()} == {(0.0, 0.0, 0.0)}
+
+
+def test_models_with_other_tokens_are_compared_by_bytes_alone(gpt2_folder, pairs_file, tmp_path):
+    other = save_checkpoint(tmp_path / "other", tiny_gpt2(vocab_size=300), tiny_tokenizer(300))
+    found = lorakit.evaluate(gpt2_folder, pairs_file, against=other)
+    assert list(found.differences) == ["bits_per_byte"]
+    assert "other tokens" in found.notes[-1]
+
+
+def test_a_base_has_no_base_to_be_compared_with(gpt2_folder, pairs_file):
+    with pytest.raises(LorakitError, match=r"is a base model itself.*--against OTHER"):
+        lorakit.evaluate(gpt2_folder, pairs_file, against="base")
+
+
+def test_rows_left_out_as_too_long_are_counted_and_not_measured(gpt2_folder, tmp_path):
+    file = written(tmp_path / "rows.jsonl", [*PAIRS[:3], {"prompt": "x", "completion": "far too long " * 60}])
+    found = lorakit.evaluate(gpt2_folder, DataSettings(train=str(file), too_long="drop"))
+    assert found.rows == 3
+    assert any("1 rows longer than 64 tokens were left out" in note for note in found.notes)
+
+
+def test_labels_are_counted_as_transformers_gives_them(classifier, tmp_path):
+    true = [LABELS[number % 3] for number in range(len(TEXTS))]
+    file = written(
+        tmp_path / "rows.jsonl", [{"text": text, "label": label} for text, label in zip(TEXTS, true, strict=True)]
+    )
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(classifier).eval()
+    tokenizer = framing()
+    with torch.no_grad():
+        said = [LABELS[int(model(**tokenizer(text, return_tensors="pt")).logits.argmax())] for text in TEXTS]
+    found = lorakit.evaluate(classifier, file)
+    assert found.target.confusion == confusion_matrix(true, said, labels=LABELS).tolist()
+    assert found.target.scores["mcc"].value == pytest.approx(matthews_corrcoef(true, said))
+    assert [one.label for one in found.target.table] == list(LABELS)
+
+
+def test_a_label_that_was_never_learned_is_refused_with_row_and_field(classifier, tmp_path):
+    rows = [{"body": "wake me", "kind": "alarm"}, {"body": "rain", "kind": "wether"}]
+    file = tmp_path / "rows.csv"
+    with file.open("w", newline="") as opened:
+        table = csv.DictWriter(opened, ["body", "kind"])
+        table.writeheader()
+        table.writerows(rows)
+    with pytest.raises(DataError, match=r"rows\.csv line 3: 'kind' is 'wether'\. Did you mean 'weather'"):
+        lorakit.evaluate(classifier, file, columns={"text": "body", "label": "kind"})
+
+
+def test_rows_of_another_kind_are_refused(classifier, pairs_file):
+    with pytest.raises(DataError, match=r"learned sequence_classification.*labelled.*prompt_completion"):
+        lorakit.evaluate(classifier, pairs_file)
+
+
+def test_entities_and_tags_are_measured_by_words(tmp_path):
+    folder = encoder_folder(tmp_path / "ner", "AutoModelForTokenClassification", ("O", "B-LOC", "I-LOC"))
+    rows = [
+        {"tokens": ["in", "Seoul"], "tags": ["O", "B-LOC"]},
+        {"tokens": ["한강", "is", "wide"], "tags": ["B-LOC", "O", "O"]},
+    ]
+    found = lorakit.evaluate(folder, written(tmp_path / "rows.jsonl", rows)).target
+    assert set(found.scores) == {"entity_f1", "entity_precision", "entity_recall", "tag_accuracy"}
+    assert found.table[0].support == 2
+    # Five words, so the share is a multiple of a fifth.
+    assert (5 * found.scores["tag_accuracy"].value) % 1 == 0
+
+
+def test_answers_are_measured_for_answerable_questions_and_others_apart(tmp_path):
+    folder = encoder_folder(tmp_path / "qa", "AutoModelForQuestionAnswering")
+    answers = [{"text": "by the river", "answer_start": 9}]
+    rows = [
+        {"question": "where?", "context": "It lies  by the river.", "answers": answers},
+        {"question": "who?", "context": "It lies by the river.", "answers": []},
+    ]
+    found = lorakit.evaluate(folder, written(tmp_path / "rows.jsonl", rows)).target.scores
+    assert set(found) == {"exact_match", "f1", "has_answer_exact_match", "has_answer_f1", "no_answer_accuracy"}
+
+
+def test_hidden_words_have_the_same_masks_in_every_evaluation(tmp_path):
+    folder = encoder_folder(tmp_path / "bert", "AutoModelForMaskedLM")
+    file = written(tmp_path / "rows.jsonl", [{"text": f"{text}, {text}"} for text in TEXTS])
+    first, again = (lorakit.evaluate(folder, file).target.scores for _ in range(2))
+    assert first == again
+    losses, hits = [], []
+    model = transformers.AutoModelForMaskedLM.from_pretrained(folder).eval()
+    masked = tasks.objective_of(open_target(str(folder)))
+    for example in masked.encode(canonical({"text": f"{text}, {text}"} for text in TEXTS)):
+        batch = masked.collate([example], packed=False)
+        words = batch.inputs["input_ids"].new_full((1, len(example.ids)), -100)
+        words[0, batch.targets["positions_L"]] = batch.targets["targets_L"]
+        with torch.no_grad():
+            output = model(**batch.inputs, labels=words)
+        hidden = words[0] >= 0
+        losses += [output.loss.item()] * int(hidden.sum())
+        hits += (output.logits[0].argmax(-1) == words[0])[hidden].tolist()
+    assert first["pseudo_perplexity"].value == pytest.approx(math.exp(sum(losses) / len(losses)), rel=1e-4)
+    assert first["mask_accuracy"].value == pytest.approx(sum(hits) / len(hits))
+
+
+def test_rows_of_one_source_are_references_of_one_text(tmp_path):
+    tokenizer = unigram_tokenizer()
+    folder = save_checkpoint(tmp_path / "t5", tiny_writer("t5", vocab_size=len(tokenizer)), tokenizer)
+    rows = [{"source": source, "target": target} for source, target in (("a", "one"), ("b", "two"), ("a", "three"))]
+    found = lorakit.evaluate(folder, written(tmp_path / "rows.jsonl", rows))
+    assert (found.rows, found.units) == (3, 2)
+    assert {"bleu", "chrf", "rouge_1", "rouge_2", "rouge_l", "exact_match", "perplexity"} <= set(found.target.scores)
+    assert "nrefs:var" in found.signatures["bleu"]
+
+
+def test_a_sample_of_sources_keeps_all_their_references(tmp_path):
+    tokenizer = unigram_tokenizer()
+    folder = save_checkpoint(tmp_path / "t5", tiny_writer("t5", vocab_size=len(tokenizer)), tokenizer)
+    rows = [{"source": source, "target": f"{source} {n}"} for n in range(3) for source in "abcd"]
+    found = lorakit.evaluate(folder, written(tmp_path / "rows.jsonl", rows), rows=2)
+    assert (found.rows, found.units) == (6, 2)
