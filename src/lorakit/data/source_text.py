@@ -34,7 +34,10 @@ class SourceEncoder:
         self.prefix = prefix
         self.eos_id: int = tokenizer.eos_token_id
         self._framed = FramedEncoder(tokenizer)
-        self._before, self._after = _target_frame(tokenizer)
+        before, after = _frame(tokenizer, "text")
+        self._source_frame = (before, after if before or after else [self.eos_id])
+        before, after = _frame(tokenizer, "text_target")
+        self._target_frame = (before, after if self.eos_id in after else [*after, self.eos_id])
 
     def sources(self, texts: Sequence[str]) -> list[Framed]:
         """Return sources as the encoder reads them, the task prefix before each; never empty.
@@ -49,14 +52,21 @@ class SourceEncoder:
 
         The tokenizer frames targets in its own way: BART begins with ``<s>``, mBART ends with EOS and the language.
         """
-        return [self._target(framed.ids[framed.of_text]) for framed in self._framed.singles(texts)]
+        return [self.as_target(ids) for ids in self.bare(texts)]
 
     def bare(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return the ids of texts without any frame or prefix, shape (T,), int32 each."""
         return [framed.ids[framed.of_text] for framed in self._framed.singles(texts)]
 
-    def _target(self, ids: np.ndarray) -> np.ndarray:
-        return np.concatenate((self._before, ids, self._after)).astype(np.int32)
+    def as_source(self, ids: np.ndarray) -> np.ndarray:
+        """Frame ids as the tokenizer frames a source, shape (T,), int32."""
+        before, after = self._source_frame
+        return np.concatenate((before, ids, after)).astype(np.int32)
+
+    def as_target(self, ids: np.ndarray) -> np.ndarray:
+        """Frame ids as the tokenizer frames a target, shape (U,), int32; EOS is among them."""
+        before, after = self._target_frame
+        return np.concatenate((before, ids, after)).astype(np.int32)
 
     def _ended(self, framed: Framed) -> Framed:
         return Framed(
@@ -68,10 +78,9 @@ class SourceEncoder:
         )
 
 
-def _target_frame(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Return the ids before and after a target, found by encoding a letter with and without them."""
-    bare = tokenizer(text_target="a", add_special_tokens=False).input_ids
-    framed = tokenizer(text_target="a").input_ids
+def _frame(tokenizer: Any, role: str) -> tuple[list[int], list[int]]:
+    """Return the ids before and after a text (`role` is ``text`` or ``text_target``), found by encoding a letter."""
+    bare = tokenizer(**{role: "a"}, add_special_tokens=False).input_ids
+    framed = tokenizer(**{role: "a"}).input_ids
     start = next(start for start in range(len(framed)) if framed[start : start + len(bare)] == bare)
-    after = framed[start + len(bare) :]
-    return framed[:start], after if tokenizer.eos_token_id in after else [*after, tokenizer.eos_token_id]
+    return framed[:start], framed[start + len(bare) :]
