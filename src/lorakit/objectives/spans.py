@@ -58,10 +58,10 @@ class Spans:
         shares = np.exp(scores - scores.max())
         shares /= shares.sum()
         listed: dict[tuple[int | None, int | None], dict[str, Any]] = {}
-        for place in np.argsort(-shares, kind="stable"):
-            start, end = self._characters(int(place), context, offsets_T2)
-            if len(listed) == max(top, 1) or shares[place] == 0:
+        for place in np.argsort(-scores, kind="stable"):
+            if len(listed) == max(top, 1) or scores[place] == -np.inf:
                 break
+            start, end = self._characters(int(place), context, offsets_T2)
             # White space alone is no answer.
             if start is None or start != end:
                 answer = {"answer": "" if start is None else context[start:end], "start": start, "end": end}
