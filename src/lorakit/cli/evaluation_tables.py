@@ -57,8 +57,8 @@ def score_table(found: Evaluation) -> Table:
     sides = [found.target, *([found.against] if found.against is not None else [])]
     table = _table("")
     for heading in [*(side.name for side in sides), *(["difference"] if found.against is not None else [])]:
-        table.add_column(Text(safe(heading)), justify="right")
-        table.add_column("")
+        table.add_column(Text(_end(heading)), justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True)
     for name in dict.fromkeys(name for side in sides for name in side.scores):
         words = _WORDS.get(name, (name, 1, 3))[0]
         cells = [cell for side in sides for cell in _shown(name, side.scores.get(name))]
@@ -80,7 +80,7 @@ def class_table(found: Evaluation) -> Table | None:
     table = _table(few)
     headings = ["precision %", "recall %", "F1 %", "rows"]
     if found.against is not None:
-        headings.insert(3, f"F1 % {safe(found.against.name)}")
+        headings.insert(3, f"F1 % {_end(found.against.name)}")
     for heading in headings:
         table.add_column(Text(heading), justify="right")
     for one in lines:
@@ -136,6 +136,12 @@ def _cells(one: ClassScore, others: dict[str, ClassScore], compared: bool) -> li
         other = others.get(one.label)
         shares.append(None if other is None else other.f1)
     return [*(_UNDEFINED if share is None else f"{100 * share:.1f}" for share in shares), f"{one.support:,}"]
+
+
+def _end(name: str, most: int = 24) -> str:
+    """Return the end of a path or a name, where paths differ."""
+    shown = safe(name)
+    return shown if len(shown) <= most else f"…{shown[1 - most :]}"
 
 
 def _short(label: str, most: int = 14) -> str:
