@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,13 +39,23 @@ class SourceEncoder:
         before, after = _frame(tokenizer, "text_target")
         self._target_frame = (before, after if self.eos_id in after else [*after, self.eos_id])
 
-    def sources(self, texts: Sequence[str]) -> list[Framed]:
+    def sources(self, texts: Sequence[str], keep: Collection[str] = ()) -> list[Framed]:
         """Return sources as the encoder reads them, the task prefix before each; never empty.
 
         Where the tokenizer frames nothing at all, EOS ends the source.
+
+        Args:
+            texts: As people typed them.
+            keep: Control tokens that are meant where they are typed, such as ``<extra_id_0>``.
         """
-        framed = self._framed.singles([self.prefix + text for text in texts])
+        framed = self._framed.singles([self.prefix + text for text in texts], keep)
         return [self._ended(each) if each.of_text.all() else each for each in framed]
+
+    def gaps(self) -> list[str]:
+        """Return the control tokens that stand for a gap in a text: T5's sentinels, and the mask."""
+        names = [str(token) for token in self.tokenizer.added_tokens_decoder.values()]
+        mask = self.tokenizer.mask_token
+        return [name for name in names if name.startswith("<extra_id_") or name == mask]
 
     def targets(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return what the decoder shall write, EOS included, shape (U,), int32 each.

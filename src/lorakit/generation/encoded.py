@@ -83,15 +83,16 @@ def context_of(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Cont
 
 
 def decoder_start(model: PreTrainedModel) -> int:
-    """Return the id that the decoder begins with.
+    """Return the id that the decoder begins with; where none is named, like transformers, that of a sequence's begin.
 
     Raises:
         LorakitError: Neither generation_config.json nor config.json says.
     """
-    for config in (model.generation_config, model.config):
-        start = getattr(config, "decoder_start_token_id", None)
-        if start is not None:
-            return int(start)
+    for name in ("decoder_start_token_id", "bos_token_id"):
+        for config in (model.generation_config, model.config):
+            start = getattr(config, name, None)
+            if start is not None:
+                return int(start)
     raise LorakitError(
         "neither generation_config.json nor config.json has a decoder_start_token_id, so it cannot be told what an "
         "answer begins with. Add it: for mBART the id of the language to write, for T5 that of the padding token."

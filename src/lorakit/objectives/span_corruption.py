@@ -113,9 +113,8 @@ class SpanCorruption(Written):
         if len(self.sentinels):
             return with_sentinels(example.ids, noise_mask(len(example.ids), noise, spans, draw), self.sentinels)
         assert self.mask_id is not None
-        return infilled(
-            example.ids, span_lengths(noise, self.settings.mean_span, draw), self.mask_id, draw
-        ), example.ids
+        lengths = span_lengths(noise, self.settings.mean_span, draw)
+        return infilled(example.ids, lengths, self.mask_id, draw), example.ids
 
     @cached_property
     def room(self) -> int:

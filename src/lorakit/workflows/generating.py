@@ -12,6 +12,7 @@ from lorakit.errors import LorakitError
 from lorakit.generation.dealing import by_length
 from lorakit.generation.settings import DecodingSettings
 from lorakit.types import PromptStyle
+from lorakit.workflows.framing_sources import check_writes, source_framing
 from lorakit.workflows.placing import check_place, place
 
 if TYPE_CHECKING:
@@ -83,9 +84,10 @@ class Writer:
         """Tokens the model can read; None where nothing bounds it."""
         self._model = model
         self._encoder = TextEncoder(target.tokenizer, self.style)
+        self._source = source_framing(target, raw)
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Return the ids the model reads before its answer; an empty text is the start token alone.
+        """Return the ids the model, or its encoder, reads; an empty text is the start token alone.
 
         Raises:
             LorakitError: Messages for a target without a chat template, text that is no Unicode text, or more tokens
@@ -103,6 +105,8 @@ class Writer:
             prompt = [{"role": "user", "content": prompt}]
         if isinstance(prompt, str):
             check_unicode(prompt)
+            if self._source is not None:
+                return self._source(prompt)
             return self._encoder.prompts([prompt])[0] or list(self._encoder.start_ids)
         if not self.chats:
             raise LorakitError(
@@ -229,12 +233,13 @@ def open_writer(
         raw: Read prompts as they are, without the framing of the target's training.
 
     Raises:
-        LorakitError: The target or its base is not found or damaged, or the device is not there.
+        LorakitError: The target or its base is not found or damaged, writes no text, or the device is not there.
     """
     check_place(device, dtype)
     from lorakit.adapters.bundle import open_target
 
     opened = open_target(str(target), revision, base)
+    check_writes(opened)
     chosen_device, chosen_dtype = place(device, dtype)
     model = opened.load(chosen_dtype, "sdpa", chosen_device, merge=True)
     return Writer(opened, cast("PreTrainedModel", model), raw)
