@@ -88,6 +88,10 @@ def test_a_tokenizer_that_reads_the_text_is_no_warning(korean):
     assert spoken(readability(KOREAN, korean), korean) == []
 
 
+def test_a_script_that_hardly_occurs_is_no_warning(korean):
+    assert spoken(readability([*KOREAN * 5, "漢字"], korean), korean)[0].startswith("Hangul: ")
+
+
 def test_several_scripts_have_a_line_each(korean):
     said = spoken(readability(KOREAN + ENGLISH, korean), korean)
     assert said == [

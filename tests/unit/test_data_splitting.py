@@ -189,7 +189,7 @@ def test_rows_of_one_source_context_or_premise_stay_together(name, shared, own):
     def value(role: str, number: int) -> object:
         return [f"{role} {number}"] if name == "tagged" else f"{role} {number}"
 
-    rows = [Row({shared: value(shared, n % 20), own: value(own, n % 4)}, "rows.jsonl", n) for n in range(100)]
+    rows = [Row({shared: value(shared, n % 20), own: value(own, n % 3)}, "rows.jsonl", n) for n in range(100)]
     train, evaluation = split(rows, Format(name, {}), 0.2, 0)
     assert len(evaluation) == 20
     assert not {str(row.fields[shared]) for row in train} & {str(row.fields[shared]) for row in evaluation}

@@ -71,14 +71,13 @@ def _placed(answer: Mapping[str, Any], context: str, column: str) -> dict[str, A
     """Return an answer that stands where it says; otherwise say where it stands."""
     text = checked_text(answer.get("text"), f"'text' in {column!r}")
     start = answer.get("answer_start")
-    whole = isinstance(start, int) and not isinstance(start, bool)
-    if whole and start >= 0 and context[start : start + len(text)] == text:
-        return {"text": text, "start": start}
     shown = repr(text if len(text) <= 40 else text[:39] + "…")
     place = context.find(text)
     elsewhere = f"stands at {place:,}" if place >= 0 else "stands nowhere in the context"
-    if not whole:
+    if not isinstance(start, int) or isinstance(start, bool):
         raise DataError(f"{column!r}: the answer {shown} has no whole number as 'answer_start'; it {elsewhere}")
+    if start >= 0 and context.startswith(text, start):
+        return {"text": text, "start": start}
     there = repr(context[start : start + min(len(text), 40)]) if start >= 0 else "nothing"
     raise DataError(
         f"{column!r}: the answer {shown} does not stand at {start:,} in its context ({there} does); it {elsewhere}"

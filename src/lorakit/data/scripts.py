@@ -26,7 +26,9 @@ _UNREADABLE = 0.02
 _TAKEN_APART = 1.8
 """Pieces a letter above which a script that is not Latin counts as taken apart: jamo, or bytes."""
 _RARE = 0.01
-"""Share of all letters below which a script is counted, but not spoken of."""
+"""Share of all letters below which a script is counted, but has no line."""
+_INCIDENTAL = 0.05
+"""Share of all letters below which a script is no reason for a warning: laughter in jamo, a few Han."""
 _ENGLISH = "The quick brown fox jumps over the lazy dog while people read what was written about it."
 
 
@@ -67,7 +69,8 @@ def spoken(counts: Sequence[ScriptCount], tokenizer: Any) -> list[str]:
     letters = sum(one.characters for one in counts if one.script != OTHER)
     common = [one for one in counts if one.script != OTHER and one.characters > _RARE * letters]
     (latin, *_) = (one for one in readability([_ENGLISH], tokenizer) if one.script == "Latin")
-    warnings = [sentence for one in common if (sentence := _warning(one, latin.tokens_per_character < 1))]
+    needed = [one for one in common if one.characters > _INCIDENTAL * letters]
+    warnings = [sentence for one in needed if (sentence := _warning(one, latin.tokens_per_character < 1))]
     if not warnings and len(common) < 2:
         return []
     lines = [

@@ -62,7 +62,8 @@ def split(rows: Sequence[Row], format: Format, share: float, seed: int) -> tuple
         passed += sum(map(len, stratum))
         taken |= _taken(stratum[:-1], max(1, round(share * passed)) - len(taken), labels, left)
     if not taken:
-        taken.update(min(ordered, key=len))
+        smallest = min(ordered, key=len)
+        taken.update(smallest)
     training = [row for number, row in enumerate(rows) if number not in taken]
     evaluation = [row for number, row in enumerate(rows) if number in taken]
     return training, evaluation
