@@ -63,10 +63,12 @@ class Stream:
             self.remarks.clear()
 
     def _sound(self, part: list[Row], counted: bool) -> list[Row]:
-        kept = []
+        kept: list[Row] = []
+        data = self.recipe.data
+        names = formats.label_names(data.label_names)
         for row in part:
             try:
-                canonical, said = formats.canonical_rows(row, self.format)
+                canonical, said = formats.canonical_rows(row, self.format, normalise=data.normalise, label_names=names)
             except DataError as error:
                 if self.recipe.data.broken == "error":
                     raise
