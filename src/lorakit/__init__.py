@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _VERBS = {
     "train": "lorakit.workflows.training",
     "generate": "lorakit.workflows.generating",
+    "predict": "lorakit.workflows.predicting",
     "evaluate": "lorakit.workflows.evaluating",
     "merge": "lorakit.workflows.merging",
     "new": "lorakit.workflows.creating",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import signal
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +11,10 @@ import typer
 from lorakit.cli import decoding_options as options
 from lorakit.cli import screen
 from lorakit.cli.counting import told
-from lorakit.errors import Interrupted, LorakitError
+from lorakit.cli.row_options import Settings, row_settings
+from lorakit.errors import Interrupted
 
 if TYPE_CHECKING:
-    from lorakit.data.settings import DataSettings
     from lorakit.workflows.evaluating import Evaluation
 
 
@@ -31,14 +30,7 @@ def evaluate(
     rows: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Measure on a seeded sample of N rows; left out: all.")
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="data.KEY=VALUE",
-            help="How rows are read, as in train: data.columns.text=body; repeatable.",
-        ),
-    ] = None,
+    settings: Settings = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the sample and of the intervals.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     base: options.Base = None,
@@ -57,7 +49,7 @@ def evaluate(
     """
     from lorakit.workflows.evaluating import evaluate as measure
 
-    reading = _reading(target, data, settings or [])
+    reading = row_settings(target, data, "--data", settings or [])
     try:
         with told(quiet or as_json, "rows measured") as tell:
             found = measure(
@@ -80,24 +72,6 @@ def evaluate(
         screen.emit(json.dumps(found.as_json(), ensure_ascii=False) + "\n")
         return
     _show(found, quiet)
-
-
-def _reading(target: str, data: str, assignments: list[str]) -> DataSettings:
-    """Return how rows are read: the section `data` of a recipe, checked as for a training."""
-    from lorakit.recipe import load
-
-    overrides = [("model.name", json.dumps(target), "TARGET"), ("data.train", json.dumps(data), "--data")]
-    for text in assignments:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise typer.BadParameter(f"{text!r} is not of the form data.key=value.", param_hint="--set")
-        if not key.strip().startswith("data."):
-            raise LorakitError(
-                f"--set {shlex.quote(text)}: nothing is trained here, so only keys of data, such as data.columns.text, "
-                f"can be set."
-            )
-        overrides.append((key, value, "--set"))
-    return load(None, overrides).recipe.data
 
 
 def _show(found: Evaluation, quiet: bool) -> None:

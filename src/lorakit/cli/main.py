@@ -13,6 +13,7 @@ from lorakit.cli.evaluate import evaluate
 from lorakit.cli.generate import generate
 from lorakit.cli.merge import merge
 from lorakit.cli.new import new
+from lorakit.cli.predict import predict
 from lorakit.cli.train import train
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ def main(
 
 app.command()(train)
 app.command()(generate)
+app.command()(predict)
 app.command()(chat)
 app.command()(evaluate)
 app.command()(merge)
