@@ -13,6 +13,7 @@ from lorakit.adapters import changed, lora_file, whole
 from lorakit.adapters.bundle import Target
 from lorakit.adapters.lora_file import LoraFile
 from lorakit.checkpoints import heads, inspection, streams, ties, weights
+from lorakit.checkpoints.loading import in_backbone
 from lorakit.checkpoints.streams import TensorInfo
 from lorakit.checkpoints.weights import Place
 from lorakit.errors import CheckpointError
@@ -44,8 +45,10 @@ def fold(target: Target, folder: Path, dtype: str | None = None) -> None:
     edits = _edits(target, skeleton)
     places = _places(target, skeleton, edits)
     if ties.must_untie(skeleton, edits):
-        places[ties.head_name(skeleton)] = places[ties.embeddings_name(skeleton)]
-    added = _added(target, skeleton, edits.keys() - places.keys())
+        _untie(skeleton, places, edits)
+    # A bias of a new head starts at zero, and stays there where its method does not train it.
+    zeros = {name for name in _untold(skeleton, places, edits) if not in_backbone(skeleton, name)}
+    added = _added(target, skeleton, (edits.keys() - places.keys()) | zeros)
     shards: dict[str, dict[str, Place | None]] = {}
     for name, place in places.items():
         shards.setdefault(_shard_name(place.file), {})[name] = place
@@ -59,6 +62,16 @@ def fold(target: Target, folder: Path, dtype: str | None = None) -> None:
         _write_index(folder, shards)
     tied = ties.is_tied(skeleton) and ties.head_name(skeleton) not in places
     whole.write_companions(folder, target.base, dtype or target.base.stored_dtype, skeleton, target.head, tied)
+
+
+def _untie(skeleton: PreTrainedModel, places: dict[str, Place], edits: dict[str, Edit]) -> None:
+    """Store the output layer on its own, and what transformers no longer ties then either: its bias, more embeddings."""
+    head = ties.head_name(skeleton)
+    for copy, original in ties.copies(skeleton).items():
+        if copy == head or ties.can_say_untied(skeleton):
+            places[copy] = places[original]
+            if original in edits:
+                edits.setdefault(copy, edits[original])
 
 
 def check_foldable(target: Target) -> None:
@@ -171,7 +184,7 @@ def _places(target: Target, skeleton: PreTrainedModel, edits: Collection[str]) -
     own = heads.claims(target.base.config, target.head, target.base.family)
     found = {}
     for stored, place in weights.layout(target.base.folder).items():
-        name = stored if stored in expected else f"{skeleton.base_model_prefix}.{stored}"
+        name = next((name for name in _names(stored, skeleton) if name in expected), stored)
         if name in expected and (own or place.info.shape == shapes[name]):
             found[name] = place
         elif own and target.base.family.kind != "encoder" and not inspection.is_buffer(stored):
@@ -180,10 +193,23 @@ def _places(target: Target, skeleton: PreTrainedModel, edits: Collection[str]) -
     for copy, original in tied.items():
         if copy in found and original in found and found[copy].read().equal(found[original].read()):
             del found[copy]
-    lost = sorted(name for name in expected - found.keys() - tied.keys() - set(edits) if not inspection.is_buffer(name))
+    lost = [name for name in _untold(skeleton, found, edits) if own or in_backbone(skeleton, name)]
     if lost:
         raise CheckpointError(f"{target.base.folder} lacks {lost[0]!r} ({len(lost)} tensors in all).")
     return found
+
+
+def _names(stored: str, skeleton: PreTrainedModel) -> tuple[str, ...]:
+    """Return what a tensor of a file may be called in the model; GPT-NeoX has renamed its output layer."""
+    return stored, f"{skeleton.base_model_prefix}.{stored}", stored.replace("embed_out.", "lm_head.")
+
+
+def _untold(skeleton: PreTrainedModel, found: Collection[str], edits: Collection[str]) -> list[str]:
+    """Return the weights that neither the base nor the adapter brings, copies of others left out."""
+    # Constants that transformers computes by itself (Marian's positions).
+    made = skeleton._keys_to_ignore_on_load_missing or ()
+    told = {*found, *edits, *ties.copies(skeleton), *made}
+    return sorted(name for name in skeleton.state_dict() if name not in told and not inspection.is_buffer(name))
 
 
 def _shard_name(file: Path) -> str:

@@ -122,7 +122,8 @@ def in_backbone(model: PreTrainedModel, name: str) -> bool:
     backbone = model.base_model
     inner = name.removeprefix(f"{model.base_model_prefix}.") if backbone is not model else name
     first = inner.split(".")[0]
-    if first == "pooler":
+    # A T5 that finds answers is its own backbone.
+    if first in ("pooler", "qa_outputs"):
         return False
     parts = {child for child, _ in backbone.named_children()} | {
         weight.split(".")[0] for weight, _ in backbone.named_parameters()

@@ -17,13 +17,18 @@ def is_tied(model: PreTrainedModel) -> bool:
 
 
 def copies(model: PreTrainedModel) -> dict[str, str]:
-    """Return the further names of every tensor that has several -> the first one, under which it is stored."""
-    first: dict[int, str] = {}
-    further = {}
+    """Return the further names of every tensor that has several -> the one under which it is stored.
+
+    That is the first in the order of the model; a head never lends its name, though it may stand before the embeddings.
+    """
+    output = head_name(model) if model.get_output_embeddings() is not None else None
+    names: dict[int, list[str]] = {}
     for name, weight in model.named_parameters(remove_duplicate=False):
-        known = first.setdefault(id(weight), name)
-        if known != name:
-            further[name] = known
+        names.setdefault(id(weight), []).append(name)
+    further = {}
+    for same in names.values():
+        original = next((name for name in same if name != output), same[0])
+        further.update({name: original for name in same if name != original})
     return further
 
 
@@ -46,10 +51,19 @@ def must_untie(model: PreTrainedModel, changed: Collection[str]) -> bool:
     return is_tied(model) and head_name(model) in changed
 
 
+def can_say_untied(model: PreTrainedModel) -> bool:
+    """Whether config.json can say that output layer and embeddings are two.
+
+    A T5 and its kin read that key in another way, or not at all: there it is told by what is stored.
+    """
+    return not type(model.config)(tie_word_embeddings=False).tie_word_embeddings
+
+
 def untie(model: PreTrainedModel) -> None:
-    """Give the output layer a copy of the embeddings, and say so in the model's config."""
+    """Give the output layer a copy of the embeddings, and say so in the model's config where it can be said."""
     from torch import nn
 
     head = model.get_output_embeddings()
     head.weight = nn.Parameter(head.weight.detach().clone())
-    model.config.tie_word_embeddings = False
+    if can_say_untied(model):
+        model.config.tie_word_embeddings = False

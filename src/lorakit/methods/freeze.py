@@ -31,7 +31,6 @@ def apply(
         TrainingError: More blocks than there are, some of blocks that share their weights, a side that the model does
             not have, a pattern that matches nothing, or nothing left to learn.
     """
-    model.requires_grad_(True)
     notes = []
     if settings.patterns is not None:
         _freeze_patterns(model, settings.patterns)

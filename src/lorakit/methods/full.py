@@ -20,5 +20,5 @@ def apply(
     head: Head = NEXT_TOKEN,
     fresh: tuple[str, ...] = (),
 ) -> tuple[PreTrainedModel, Trainable]:
-    """Leave `model` as it is, every weight learning."""
-    return model.requires_grad_(True), summarise(model)
+    """Leave `model` as it is, every weight learning; constants (Marian's positions) stay what they are."""
+    return model, summarise(model)
