@@ -67,7 +67,7 @@ def load(
 
     model, fresh = base.load_for(head, dtype, attention)
     found = read(folder, model, trained)
-    check_new(folder / WEIGHTS, fresh, found)
+    check_new(folder / WEIGHTS, model, fresh, found)
     if ties.must_untie(model, found):
         ties.untie(model)
     weight = dict(model.named_parameters(remove_duplicate=False))
@@ -77,8 +77,12 @@ def load(
     return model
 
 
-def check_new(file: Path, fresh: Collection[str], found: Collection[str]) -> None:
-    """Raise CheckpointError where neither the base nor `file` brings a weight of the head: it would be random."""
-    lost = sorted(set(fresh) - set(found))
+def check_new(file: Path, model: nn.Module, fresh: Collection[str], found: Collection[str]) -> None:
+    """Raise CheckpointError where neither the base nor `file` brings a weight of the head, which was drawn at random.
+
+    One that starts the same everywhere, such as a bias of zeros, may be left out of the file.
+    """
+    weight = dict(model.named_parameters())
+    lost = sorted(name for name in set(fresh) - set(found) if weight[name].unique().numel() > 1)
     if lost:
         raise CheckpointError(f"{file} lacks {lost[0]!r}, which its base does not have either ({len(lost)} in all).")

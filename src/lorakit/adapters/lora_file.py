@@ -227,7 +227,7 @@ def wrap(model: PreTrainedModel, adapter: LoraFile, folder: Path, fresh: Collect
 
     found = read_lora_weights(folder)
     adapted = {adapted_weight(name) for name in found}
-    check_new(folder / WEIGHTS, fresh, adapted)
+    check_new(folder / WEIGHTS, model, fresh, adapted)
     if ties.must_untie(model, adapted):
         # Else a merge in memory would change the embeddings together with the output layer.
         ties.untie(model)

@@ -66,7 +66,7 @@ def _show(report: MergeReport) -> None:
         ("compared with", f"base and adapter in float32, on {report.probes} texts ({report.origin})"),
         ("largest difference", f"{report.largest_difference:.1e} of logits up to {report.largest_logit:.1f}"),
         ("mean KL", f"{report.mean_kl:.1e} nats"),
-        ("same next token", f"{report.same_argmax:.1%}"),
+        ("same choice", f"{report.same_argmax:.1%}"),
         ("same greedy text", f"{report.same_text:.0%}"),
         ("loss", f"{report.loss_before:.4f} → {report.loss_after:.4f}"),
     ]

@@ -45,7 +45,7 @@ def show_start(prepared: Prepared) -> None:
         f"process{'es' * (prepared.processes > 1)} on {prepared.device}",
     )
     console().print(facts)
-    for note in [*report.notes, *built.trainable.notes]:
+    for note in [*report.notes, *_new_weights(prepared), *built.trainable.notes]:
         say(f"  {note}", style="dim")
     console().print(_trainable_table(prepared))
 
@@ -158,6 +158,12 @@ def _objective_line(prepared: Prepared) -> str:
     return f"{len(head.labels)} {kind}: {safe(named)}"
 
 
+def _new_weights(prepared: Prepared) -> list[str]:
+    """Return a line about weights that the checkpoint does not bring."""
+    modules = dict.fromkeys(name.rpartition(".")[0] for name in prepared.built.fresh)
+    return [f"new, as the checkpoint has none: {', '.join(modules)}; drawn from the seed"] if modules else []
+
+
 def _method_line(prepared: Prepared) -> str:
     built, method = prepared.built, prepared.loaded.recipe.method
     trainable = built.trainable
@@ -188,10 +194,8 @@ def _speed_line(prepared: Prepared) -> str:
 
 
 def _step_size(prepared: Prepared) -> str:
-    train = prepared.loaded.recipe.train
-    if train.rows_per_step is not None:
-        return f"{train.rows_per_step:,} rows"
-    return f"{train.tokens_per_step or 8192:,} tokens"
+    rows = prepared.rows
+    return f"{rows.rows_per_step:,} rows" if rows.rows_per_step is not None else f"{rows.tokens_per_step:,} tokens"
 
 
 def _trainable_table(prepared: Prepared) -> Table:

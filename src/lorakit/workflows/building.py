@@ -206,9 +206,7 @@ def _budget(
     share = rows.report.learned / max(1, rows.report.tokens) if recipe.speed.logits else 1.0
     each = memory.per_token(rows.checkpoint.config, vocabulary, share, bytes_each)
     longest = max(rows.report.longest, max(len(example) for example in rows.evaluation))
-    step = recipe.train.tokens_per_step or 8192
-    if recipe.train.rows_per_step is not None:
-        step = recipe.train.rows_per_step * longest
+    step = rows.tokens_per_step or (rows.rows_per_step or 1) * longest
     asked = recipe.train.micro_batch_tokens
     free = memory.free_bytes(device) - memory.gradients_and_moments(model)
     found = memory.budget(free, each, longest, -(-step // world), device)

@@ -16,6 +16,7 @@ from lorakit.checkpoints.finding import Checkpoint
 from lorakit.data import formats, sources, splitting
 from lorakit.data import report as reports
 from lorakit.data.batching import FixedPlan, Plan, StreamPlan
+from lorakit.data.settings import DataSettings
 from lorakit.errors import DataError, LorakitError
 from lorakit.recipe import Recipe
 from lorakit.types import DataReport, Example, Format, FormatName, Objective, PromptStyle, Row
@@ -46,6 +47,9 @@ class Rows:
     fingerprint: str | None
     """``sha256:…`` of the training rows; None for a stream."""
     max_length: int
+    tokens_per_step: int | None
+    """Tokens of an optimizer step; None where it is counted in rows."""
+    rows_per_step: int | None
     stream: Stream | None = None
 
     def streamed(self) -> list[str]:
@@ -73,7 +77,7 @@ def prepare_rows(recipe: Recipe) -> Rows:
     accepted = objectives.FORMATS[recipe.objective.name] if recipe.objective is not None else None
     format = formats.recognise(train_rows, data.columns, accepted)
     settings = tasks.chosen(recipe.objective, format.name, checkpoint)
-    train_rows, canonical_notes = formats.canonical(train_rows, format, data.broken)
+    train_rows, canonical_notes = _canonical(data, train_rows, format)
     notes += canonical_notes
     # Of all rows of the table: a sample or a share of them may lack a label.
     settings = tasks.resolved(settings, train_rows, target)
@@ -99,9 +103,10 @@ def prepare_rows(recipe: Recipe) -> Rows:
         side = "training" if not training else "evaluation"
         told = "".join(f"\n  {note}" for note in [*notes, *objective.notes])
         raise DataError(f"no {side} row is left after reading and checking.{told}")
-    report = reports.examine(training, train_rows, evaluation_rows, format)
+    report = reports.examine(training, train_rows, evaluation_rows, format, objective.learned, target.tokenizer)
     report.notes = [*notes, *objective.notes, *report.notes]
     stream = Stream(recipe, objective, format) if data.stream else None
+    tokens, step_rows = _step_size(recipe, objective)
     return Rows(
         target=target,
         checkpoint=checkpoint,
@@ -109,12 +114,14 @@ def prepare_rows(recipe: Recipe) -> Rows:
         settings=settings,
         style=style,
         objective=objective,
-        plan=_plan(recipe, training, stream),
+        plan=_plan(recipe, training, stream, tokens, step_rows),
         evaluation=evaluation,
         evaluation_rows=evaluation_rows,
         report=report,
         fingerprint=fingerprint(train_rows) if stream is None else None,
         max_length=max_length,
+        tokens_per_step=tokens,
+        rows_per_step=step_rows,
         stream=stream,
     )
 
@@ -126,6 +133,11 @@ def fingerprint(rows: Iterable[Row]) -> str:
         digest.update(json.dumps(dict(row.fields), ensure_ascii=False, sort_keys=True).encode())
         digest.update(b"\n")
     return f"sha256:{digest.hexdigest()}"
+
+
+def _canonical(data: DataSettings, rows: list[Row], format: Format) -> tuple[list[Row], list[str]]:
+    names = formats.label_names(data.label_names)
+    return formats.canonical(rows, format, data.broken, normalise=data.normalise, label_names=names)
 
 
 def _split(
@@ -145,7 +157,7 @@ def _split(
                 f"data.eval holds {evaluation_format.name!r} rows and data.train {format.name!r} rows; a loss of one "
                 f"says nothing about the other. Give rows of the same columns."
             )
-        evaluation_rows, canonical_notes = formats.canonical(reading.rows, evaluation_format, data.broken)
+        evaluation_rows, canonical_notes = _canonical(data, reading.rows, evaluation_format)
         train_rows, notes = rows, [*reading.notes, *canonical_notes]
     if data.rows is not None:
         if data.stream:
@@ -188,11 +200,23 @@ def _checked_style(target: Target, style: PromptStyle) -> PromptStyle:
     return style
 
 
-def _plan(recipe: Recipe, training: Sequence[Example], stream: Stream | None) -> Plan:
+def _step_size(recipe: Recipe, objective: Objective) -> tuple[int | None, int | None]:
+    """Return tokens and rows of an optimizer step, one of which is None.
+
+    A row with one label teaches one thing however long it is, so steps of such rows are counted in rows.
+    """
     train = recipe.train
-    tokens = None if train.rows_per_step is not None else (train.tokens_per_step or 8192)
+    if train.rows_per_step is not None or train.tokens_per_step is not None:
+        return train.tokens_per_step, train.rows_per_step
+    return (None, 32) if objective.head.task in ("sequence_classification", "question_answering") else (8192, None)
+
+
+def _plan(
+    recipe: Recipe, training: Sequence[Example], stream: Stream | None, tokens: int | None, rows: int | None
+) -> Plan:
+    train = recipe.train
     if stream is None:
-        return FixedPlan(training, train.seed, train.epochs, tokens, train.rows_per_step, train.max_steps)
+        return FixedPlan(training, train.seed, train.epochs, tokens, rows, train.max_steps)
     if train.max_steps is None:
         raise DataError("data.stream needs train.max_steps: the number of rows is not known before they are read.")
-    return StreamPlan(stream.read, train.seed, train.max_steps, recipe.data.stream_buffer, tokens, train.rows_per_step)
+    return StreamPlan(stream.read, train.seed, train.max_steps, recipe.data.stream_buffer, tokens, rows)

@@ -139,7 +139,9 @@ def _read(
     source = data.train if held_out is None or isinstance(held_out, float) else held_out
     rows = sources.read(source, data, seed=seed).rows
     format = formats.recognise(rows, data.columns, accepted)
-    canonical, _ = formats.canonical(rows, format, data.broken)
+    canonical, _ = formats.canonical(
+        rows, format, data.broken, normalise=data.normalise, label_names=formats.label_names(data.label_names)
+    )
     if isinstance(held_out, float):
         canonical = splitting.split(canonical, format, held_out, seed)[1]
     return canonical[: 4 * _ROWS], format.name
