@@ -9,6 +9,7 @@ from lorakit.errors import DataError
 from lorakit.fast import varlen
 from lorakit.objectives.base import IGNORED
 from lorakit.objectives.settings import TokenClassificationSettings
+from lorakit.objectives.tags import repaired
 from lorakit.objectives.token_classification import TokenClassification, first_pieces
 from reading import TOKENIZERS, a_job, a_model, assert_same_gradients, gradients
 from runs import rows
@@ -176,14 +177,23 @@ def test_every_word_of_a_long_row_is_decided_once_at_its_first_piece(kind):
             assert example.ids[place] == whole.ids[first[example.labels[place]]]
 
 
+def test_the_window_in_which_a_word_stands_farther_from_the_border_decides():
+    tagger = a_tagger(max_length=22)
+    words = ["fox"] * 60
+    # 20 words a window between [CLS] and [SEP], 5 of them shared: 0-19, 15-34, 30-49, 40-59.
+    decided = [
+        [int(word) for word in example.labels if word != IGNORED]
+        for example in tagger._unlabelled(rows([{"tokens": words}]), [words])
+    ]
+    assert decided == [list(range(17)), list(range(17, 32)), list(range(32, 45)), list(range(45, 60))]
+
+
 def test_a_row_that_fits_is_predicted_as_the_model_says():
     tagger, model = a_tagger(), a_tagging_model()
     (example,) = tagger.encode(rows([SENTENCE]))
     with torch.no_grad():
         logits = model(input_ids=torch.from_numpy(example.ids).long()[None]).logits[0]
     expected = [int(logits[place].argmax()) for place in np.flatnonzero(example.labels != IGNORED)]
-    from lorakit.objectives.tags import repaired
-
     (said,) = tagger.predict(model, rows([{"tokens": WORDS}]))
     assert said["tags"] == repaired([TAGS[number] for number in expected])[0]
 
