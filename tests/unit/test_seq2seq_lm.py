@@ -139,6 +139,20 @@ def test_a_config_that_names_no_start_is_refused():
         objective.collate(objective.encode(rows_of(*ROWS)), False)
 
 
+def test_mbart_learns_to_write_the_language_its_checkpoint_begins_with():
+    from transformers import MBartTokenizer
+
+    tokenizer = MBartTokenizer()
+    romanian = tokenizer.convert_tokens_to_ids("ro_RO")
+    objective = objective_for(tokenizer, {"model_type": "mbart", "decoder_start_token_id": romanian})
+    examples = objective.encode(rows_of(*ROWS))
+    batch = objective.collate(examples, False)
+    for read_U, example in zip(batch.inputs["decoder_input_ids"], examples, strict=True):
+        assert example.ids[-1] == tokenizer.convert_tokens_to_ids("en_XX")
+        assert example.target[-2:].tolist() == [tokenizer.eos_token_id, romanian]
+        assert read_U[0] == romanian
+
+
 def test_prompts_and_completions_are_sources_and_targets():
     objective = objective_for(unigram_tokenizer(), format="prompt_completion")
     renamed = {"prompt": ROWS[0]["source"], "completion": ROWS[0]["target"]}

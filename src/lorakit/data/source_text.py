@@ -19,12 +19,13 @@ class SourceEncoder:
     Args:
         tokenizer: A fast transformers tokenizer with an end-of-sequence token.
         prefix: Text put before every source, such as ``translate Korean to English: ``.
+        language: Id of the language to write, where targets end with one (mBART); None: the tokenizer's own.
 
     Raises:
         DataError: The tokenizer has no end-of-sequence token, so that nothing could be taught to stop.
     """
 
-    def __init__(self, tokenizer: Any, prefix: str = "") -> None:
+    def __init__(self, tokenizer: Any, prefix: str = "", language: int | None = None) -> None:
         if tokenizer.eos_token_id is None:
             raise DataError(
                 "the tokenizer has no end-of-sequence token, so the model could never learn to stop. "
@@ -37,6 +38,8 @@ class SourceEncoder:
         before, after = _frame(tokenizer, "text")
         self._source_frame = (before, after if before or after else [self.eos_id])
         before, after = _frame(tokenizer, "text_target")
+        if language is not None and self.eos_id in after[:-1]:
+            after[-1] = language
         self._target_frame = (before, after if self.eos_id in after else [*after, self.eos_id])
 
     def sources(self, texts: Sequence[str], keep: Collection[str] = ()) -> list[Framed]:

@@ -52,7 +52,9 @@ class Seq2SeqLM(Written):
     @cached_property
     def encoder(self) -> SourceEncoder:
         """Frames sources and targets."""
-        return SourceEncoder(self.job.tokenizer, self.job.settings.prefix)
+        # A tokenizer may not know what its checkpoint translates to; generation begins with this id.
+        language = self.job.config.get("decoder_start_token_id")
+        return SourceEncoder(self.job.tokenizer, self.job.settings.prefix, language)
 
     @property
     def notes(self) -> list[str]:
