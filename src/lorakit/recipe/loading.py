@@ -19,7 +19,7 @@ Override = tuple[str, str, str]
 """Dotted key, value as text, and where it came from: ``("method.rank", "4", "--set")``."""
 
 _LARGEST = 1_000_000
-_ROWS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".txt", ".md", ".xlsx", ".conll", ".bio", ".iob", ".gz", ".zip")
+_ROWS = tuple(".csv .tsv .jsonl .ndjson .parquet .txt .md .xlsx .conll .bio .iob .gz .zip".split())
 
 
 @dataclass(frozen=True, slots=True)
