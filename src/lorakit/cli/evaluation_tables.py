@@ -74,7 +74,8 @@ def class_table(found: Evaluation) -> Table | None:
     if not lines:
         return None
     if len(lines) > _MOST_CLASSES:
-        lines = sorted((one for one in lines if one.f1 is not None), key=lambda one: one.f1 or 0.0)[:_WORST]
+        occurring = [one for one in lines if one.f1 is not None]
+        lines = sorted(occurring, key=lambda one: (one.f1 or 0.0, -one.support))[:_WORST]
     others = {one.label: one for one in found.against.table} if found.against is not None else {}
     few = f"{len(lines)} worst of {len(found.target.table)}" if len(lines) < len(found.target.table) else ""
     table = _table(few)
