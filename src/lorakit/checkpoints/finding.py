@@ -201,6 +201,11 @@ def open_folder(located: locating.Located) -> Checkpoint:
     family = families.of(config["model_type"], tuple(config.get("architectures") or ()), config)
     if not family.listed and not inspection.known_to_transformers(family.model_type):
         raise CheckpointError(f"{folder / 'config.json'}: transformers knows no model type {family.model_type!r}.")
+    if not family.listed:
+        notes.append(
+            f"{located.identity}: model type {family.model_type!r} is not in the table of tested types; it is taken "
+            f"for {'a' if family.kind == 'decoder' else 'an'} {family.kind.replace('_', '-')}."
+        )
     return Checkpoint(located.identity, folder, located.revision, config, family, notes)
 
 

@@ -29,11 +29,10 @@ def show_start(prepared: Prepared) -> None:
     facts.add_row("rows", _rows_line(prepared))
     blocks = getattr(built.model.config, "num_hidden_layers", 0)
     positions = f" · {rows.checkpoint.max_positions:,} positions" if rows.checkpoint.max_positions else ""
-    outside = "" if family.listed else " · outside the table of tested types"
     facts.add_row(
         "model",
         f"{rows.checkpoint.identity} · {family.model_type} · {_count(built.base_parameters)} parameters · "
-        f"{blocks} blocks{positions}{outside}",
+        f"{blocks} blocks{positions}",
     )
     facts.add_row(rows.objective.name, _objective_line(prepared))
     facts.add_row(recipe.method.name, _method_line(prepared))
