@@ -53,7 +53,7 @@ def test_all_faults_are_told_at_once(tmp_path, monkeypatch):
         ("method: 3", "method.name", "is 3; must be full, freeze, head or lora."),
         ("method: [lora]", "method", "is a list; must be full, freeze, head, lora or a mapping of its settings."),
         ("method:", "method", "Leave it out for the defaults."),
-        ("objective: sft", "objective.name", 'is "sft"; must be causal_lm.'),
+        ("objective: sft", "objective.name", 'is "sft"; must be causal_lm, masked_lm, span_corruption, '),
     ],
 )
 def test_a_wrong_value_is_told_with_what_is_accepted(line, where, problem, only):

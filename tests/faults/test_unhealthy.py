@@ -10,6 +10,7 @@ import torch
 from conftest import tiny_gpt2
 from lorakit.errors import CheckpointError, LorakitError, TrainingError
 from lorakit.training import loop
+from lorakit.training.evaluation import Scores
 from lorakit.training.events import EvaluationEvent, NoteEvent, StepEvent
 from lorakit.training.settings import AdamWSettings, SgdSettings
 from lorakit.training.state import State, folder_of
@@ -20,11 +21,11 @@ def poison(step):
     """Put a NaN into the weights right before a step is taken."""
     train_window = loop.train_window
 
-    def poisoned(run_, examples, number):
+    def poisoned(run_, examples, number, epoch):
         if number == step:
             with torch.no_grad():
                 next(iter(run_.model.parameters())).view(-1)[0] = math.nan
-        return train_window(run_, examples, number)
+        return train_window(run_, examples, number, epoch)
 
     return poisoned
 
@@ -92,7 +93,7 @@ def test_the_best_finite_evaluation_is_kept_and_of_equal_ones_the_first(tmp_path
 
     def injected(run_, _):
         seen.append({name: weight.detach().clone() for name, weight in run_.model.named_parameters()})
-        return {"tokens": losses[len(seen) - 1]}
+        return Scores({"tokens": losses[len(seen) - 1]}, {})
 
     monkeypatch.setattr(loop, "evaluate", injected)
     state = loop.fit(run, State())
@@ -104,7 +105,7 @@ def test_a_row_without_a_finite_loss_before_training_is_no_best(tmp_path, monkey
     """NaN is smaller than nothing, and nothing is smaller than NaN: the first must not stand for ever."""
     losses, listener = iter([math.nan, 2.0]), Listener()
     run = a_run(tmp_path, tiny_gpt2(), random_examples([9, 14]), reporters=[listener], epochs=1)
-    monkeypatch.setattr(loop, "evaluate", lambda *_: {"tokens": next(losses)})
+    monkeypatch.setattr(loop, "evaluate", lambda *_: Scores({"tokens": next(losses)}, {}))
     loop.fit(run, State())
     told = [event for event in listener.events if isinstance(event, EvaluationEvent)]
     assert [(event.best_step, event.best_loss) for event in told[1:]] == [(1, 2.0)]
@@ -173,5 +174,5 @@ def test_an_evaluation_without_a_label_is_an_error(tmp_path):
     (example,) = random_examples([6])
     example.labels[:] = -100
     run = a_run(tmp_path, tiny_gpt2(), random_examples([6]), evaluation=[example])
-    with pytest.raises(LorakitError, match="no token of the evaluation rows is learned"):
+    with pytest.raises(LorakitError, match="nothing in the evaluation rows is learned"):
         loop.fit(run, State())

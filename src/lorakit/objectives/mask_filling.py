@@ -5,22 +5,36 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
-from lorakit.data.framing import Framed
+from lorakit.data.framing import Framed, FramedEncoder
 from lorakit.errors import DataError
 from lorakit.objectives.predicting import scored
-from lorakit.types import Batch, Example, Objective, Row
+from lorakit.objectives.settings import MaskedLMSettings
+from lorakit.types import Batch, Example, Job, Objective, Row
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from lorakit.objectives.masked_lm import MaskedLM
-
 SPELLING = "[MASK]"
 """How a mask may be written for every model, whatever its own mask token is."""
+
+
+class Reader(Protocol):
+    """What is asked of the objective: how its model reads."""
+
+    job: Job
+    settings: MaskedLMSettings
+    encoder: FramedEncoder
+    ordinary_ids: np.ndarray
+
+    def laid(self, examples: Sequence[Example], drawn: Sequence[tuple[np.ndarray, np.ndarray]], packed: bool) -> Batch:
+        """Lay examples side by side, with the ids and the masks of each."""
+
+    def outputs(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Return the raw scores of a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +53,7 @@ class Question:
 class MaskFilling:
     """Answers rows with the objective that its model was trained for."""
 
-    objective: MaskedLM
+    objective: Reader
     rows: Sequence[Row]
     top: int
     """How many words are listed for each mask, at least 1."""

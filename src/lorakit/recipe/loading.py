@@ -19,7 +19,8 @@ Override = tuple[str, str, str]
 """Dotted key, value as text, and where it came from: ``("method.rank", "4", "--set")``."""
 
 _LARGEST = 1_000_000
-_ROWS = tuple(".csv .tsv .jsonl .ndjson .parquet .txt .md .xlsx .conll .bio .iob .gz .zip".split())
+_TAGGED = (".conll", ".bio", ".iob")
+_ROWS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".txt", ".md", ".xlsx", ".gz", ".zip", *_TAGGED)
 
 
 @dataclass(frozen=True, slots=True)
