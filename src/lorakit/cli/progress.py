@@ -120,7 +120,15 @@ def _step_line(event: StepEvent) -> str:
 
 def _evaluation_words(event: EvaluationEvent) -> str:
     best = "best" if event.best_step == event.step else f"best {event.best_loss:.3f}, step {event.best_step:,}"
-    return f"eval {event.loss:.3f} ({best})"
+    details = "".join(
+        f" · {name.removesuffix('_loss').replace('_', ' ')} {_number(name, value)}"
+        for name, value in event.details.items()
+    )
+    return f"eval {event.loss:.3f} ({best}){details}"
+
+
+def _number(name: str, value: float) -> str:
+    return f"{value:.3f}" if name.endswith("_loss") else f"{value:.1%}"
 
 
 def _clock(seconds: float) -> str:
