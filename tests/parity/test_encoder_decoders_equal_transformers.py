@@ -9,7 +9,7 @@ from lorakit.errors import LorakitError
 from lorakit.generation.beams import beam_search
 from lorakit.generation.decoding import decode
 from lorakit.generation.settings import DecodingSettings
-from writers import TYPES, tiny_writer
+from writers import TYPES, tiny_writer, unigram_tokenizer
 
 SOURCES = [[5, 17, 100, 33, 1], [8, 9, 33, 41, 7, 90, 30, 11, 1], [11, 1], [50, 3, 9, 9, 12, 30, 31, 44, 71, 90, 13, 1]]
 
@@ -87,6 +87,27 @@ def test_forbidden_ids_are_written_where_nothing_forbids_them():
     chosen = first_choices(model)
     model.generation_config.suppress_tokens = sorted(set(chosen))
     assert not set(first_choices(model)) & set(chosen)
+
+
+def test_what_may_not_begin_an_answer_may_stand_within():
+    model = tiny_writer("mt5")
+    begun = first_choices(model)
+    model.generation_config.begin_suppress_tokens = sorted(set(begun))
+    for source in SOURCES:
+        (found,) = decode(model, [source], DecodingSettings(max_new_tokens=12), ())
+        assert list(found.ids) == by_transformers(model, source, (), max_new_tokens=12)
+        assert found.ids[0] not in begun
+
+
+def test_an_answer_is_a_text_of_its_own():
+    model, tokenizer = tiny_writer("mt5", vocab_size=300), unigram_tokenizer()
+    word = tokenizer.convert_tokens_to_ids("▁the")
+    # Were the answer joined to what the decoder begins with, its first space would stay.
+    model.generation_config.decoder_start_token_id = word
+    model.generation_config.forced_bos_token_id = word
+    for answer in decode(model, SOURCES, DecodingSettings(max_new_tokens=6), (), tokenizer):
+        assert answer.text == tokenizer.decode(answer.ids, skip_special_tokens=True)
+        assert answer.text.startswith("the")
 
 
 @pytest.mark.parametrize("model_type", TYPES)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import tiny_tokenizer
 from lorakit import families
 from lorakit.errors import CheckpointError, DataError
 from lorakit.objectives.seq2seq_lm import Seq2SeqLM
@@ -106,6 +107,13 @@ def test_bart_frames_both_texts_as_its_tokenizer_does():
     (example,) = objective_for(tokenizer).encode(rows_of(ROWS[0]))
     assert example.ids.tolist() == tokenizer(ROWS[0]["source"]).input_ids
     assert example.target.tolist() == tokenizer(text_target=ROWS[0]["target"]).input_ids
+
+
+def test_a_tokenizer_that_frames_nothing_gets_eos_behind_both_texts():
+    tokenizer = tiny_tokenizer()
+    (example,) = objective_for(tokenizer).encode(rows_of(ROWS[0]))
+    assert example.ids.tolist() == [*tokenizer(ROWS[0]["source"]).input_ids, tokenizer.eos_token_id]
+    assert example.target.tolist() == [*tokenizer(ROWS[0]["target"]).input_ids, tokenizer.eos_token_id]
 
 
 def test_the_prefix_stands_before_every_source():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -145,8 +144,8 @@ class _Writing:
 def _extend(beams: list[_Beam], logits_BV: Tensor, written: _Writing) -> list[tuple[int, _Beam]]:
     """Return the best one-token extensions with the number of the beam each extends, best first.
 
-    There are enough that, after all that end with an end-of-sequence token, `num_beams` are left, as far as nothing
-    forbids them.
+    There are enough that, after all that end with an end-of-sequence token, `num_beams` are left. What a checkpoint
+    forbids has a score of minus infinity, and loses against everything else.
     """
     settings = written.settings
     log_probabilities_BV = checked_log_probabilities(logits_BV, step=len(beams[0].ids) + 1)
@@ -163,8 +162,6 @@ def _extend(beams: list[_Beam], logits_BV: Tensor, written: _Writing) -> list[tu
     vocabulary = logits_BV.shape[1]
     extended = []
     for place, score in zip(best.indices.tolist(), best.values.tolist(), strict=True):
-        if score == -math.inf:
-            break
         parent, token = divmod(place, vocabulary)
         gain = float(log_probabilities_BV[parent, token])
         beam = beams[parent]
