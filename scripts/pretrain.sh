@@ -1,16 +1,24 @@
 #!/usr/bin/env bash
-# Make the built-in checkpoint again: gather the text, draw random weights, pretrain, store in bfloat16.
-#   scripts/pretrain.sh [--resume]      # --resume goes on with a pretraining that was stopped
+# Make a built-in checkpoint again: gather the text, draw random weights, pretrain, store in bfloat16.
+#   scripts/pretrain.sh tiny-gpt|tiny-bert|tiny-t5 [--resume]   # --resume goes on with one that was stopped
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH"
-work=build/tiny-gpt
+
+name="${1:-}"
+case "$name" in
+  tiny-gpt) shape=(gpt2 --vocab-size 4096 --layers 4 --hidden 192 --heads 6) ;;
+  tiny-bert) shape=(bert --vocab-size 7680 --layers 4 --hidden 160 --heads 5) ;;
+  tiny-t5) shape=(t5 --vocab-size 6144 --layers 3 --hidden 144 --heads 6) ;;
+  *) echo "usage: scripts/pretrain.sh tiny-gpt|tiny-bert|tiny-t5 [--resume]" >&2; exit 2 ;;
+esac
+shift
+work="build/$name"
 
 if [[ "${1:-}" != --resume ]]; then
   python -m scripts.corpus -o "$work/corpus.txt" --evaluation "$work/heldout.txt" --seed 0
-  lorakit new gpt2 --tokenizer-from "$work/corpus.txt" --vocab-size 4096 \
-    --layers 4 --hidden 192 --heads 6 --positions 256 --seed 0 -o "$work/random" --force
+  lorakit new "${shape[@]}" --tokenizer-from "$work/corpus.txt" --positions 256 --seed 0 -o "$work/random" --force
 fi
-lorakit train scripts/tiny-gpt.yaml -o "$work/run" "$@"
-lorakit merge "$work/run" -o src/lorakit/builtin/tiny-gpt --dtype bfloat16 --data "$work/heldout.txt" --force
-cat scripts/tiny-gpt-card.md >> src/lorakit/builtin/tiny-gpt/README.md
+lorakit train "scripts/$name.yaml" -o "$work/run" "$@"
+lorakit merge "$work/run" -o "src/lorakit/builtin/$name" --dtype bfloat16 --data "$work/heldout.txt" --force
+cat "scripts/$name-card.md" >> "src/lorakit/builtin/$name/README.md"

@@ -119,6 +119,13 @@ def test_unigrams_read_any_text_back_as_it_was(t5, text):
     assert read_back(t5, text) == text
 
 
+def test_unigrams_read_more_characters_than_the_vocabulary_holds(tmp_path_factory):
+    text = " ".join(map(chr, range(0x4E00, 0x4E00 + 900)))
+    tokenizer = AutoTokenizer.from_pretrained(made(tmp_path_factory, "t5", 500, text))
+    assert len(tokenizer) == 500
+    assert read_back(tokenizer, text) == text
+
+
 @pytest.mark.parametrize("control", ["</s>", "<pad>", "<unk>", "<0x41>", "<extra_id_0>"])
 def test_a_typed_control_token_can_be_read_as_characters(t5, control):
     ids = t5(control, add_special_tokens=False, split_special_tokens=True).input_ids

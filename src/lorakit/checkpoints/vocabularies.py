@@ -172,14 +172,16 @@ def unigram(documents: Iterable[str], vocab_size: int, max_length: int) -> PreTr
         ]
     )
     room = vocab_size - len(T5_CONTROLS) - len(_BYTES) - len(SENTINELS)
+    texts = list(documents)
+    alphabet = {*_PRINTABLE, "▁", *(character for text in texts for character in set(text))}
     trainer = trainers.UnigramTrainer(
-        # One more, since the trainer counts its sign for the unknown, which is no piece here.
-        vocab_size=room + 1,
+        # The trainer wants room for every character, though bytes can stand for the rarest, and for its unknown sign.
+        vocab_size=max(room, len(alphabet)) + 1,
         initial_alphabet=[*_PRINTABLE, "▁"],
         unk_token="<unk>",
         show_progress=False,
     )
-    backend.train_from_iterator(documents, trainer)
+    backend.train_from_iterator(texts, trainer)
     learned = _settled(json.loads(backend.to_str())["model"]["vocab"], room)
     # A typed `</s>` or `<0x41>` must stay characters: their own pieces together are always likelier than this.
     never = 20 * min(score for _, score in learned)
