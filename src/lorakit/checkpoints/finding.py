@@ -159,6 +159,9 @@ class Checkpoint:
                     value, float | int
                 ):
                     setattr(config, key, dropout)
+            if head.labels:
+                # Heads of some types (gpt2, llama) fall back on 0.1 where the config has no such key.
+                config.classifier_dropout = dropout
         return config
 
 
