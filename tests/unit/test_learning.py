@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
+from scripts import bilingual
 
 import lorakit
 from lorakit.recipe import load
 from lorakit.workflows.creating import new
-from scripts import bilingual
 
 TEXT = Path(__file__).parent.parent / "data" / "bilingual.txt"
 
