@@ -17,7 +17,7 @@ import torch
 from lorakit import families, methods, objectives
 from lorakit.adapters import merging
 from lorakit.adapters.bundle import Target, write_weights
-from lorakit.adapters.lora_file import read_lora_file
+from lorakit.adapters.lora_config import read_lora_file
 from lorakit.adapters.manifest import Base, Manifest
 from lorakit.checkpoints import heads
 from lorakit.checkpoints.finding import Checkpoint, find, quiet

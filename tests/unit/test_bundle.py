@@ -188,7 +188,7 @@ def test_a_merge_never_lands_on_its_source_or_in_an_adapter(tmp_path, gpt2_folde
 
 def test_a_wrong_merge_is_told_and_leaves_nothing(tmp_path, gpt2_folder, monkeypatch):
     trained_run(tmp_path / "run", find(str(gpt2_folder)), LoraSettings(), "lora")
-    monkeypatch.setattr("lorakit.adapters.lora_file.LoraFile.scale", lambda *_, **__: 2.001)
+    monkeypatch.setattr("lorakit.adapters.lora_config.LoraFile.scale", lambda *_, **__: 2.001)
     with pytest.raises(Exception, match="is not base and adapter"):
         merge(str(tmp_path / "run"), tmp_path / "merged")
     assert not any("merged" in file.name for file in tmp_path.iterdir())

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lorakit.adapters import card, changed, lora_file, whole
-from lorakit.adapters.lora_file import LoraFile, read_lora_file
+from lorakit.adapters.lora_config import CONFIG, LoraFile, check_method, read_lora_file
 from lorakit.adapters.manifest import Manifest, read_local, read_manifest, write_local, write_manifest
 from lorakit.checkpoints import finding, weights
 from lorakit.checkpoints.finding import Checkpoint, tokenizer_fingerprint
@@ -112,6 +112,17 @@ class Target:
             raise CheckpointError(f"the tokenizer of {self.base.folder} is not the one {self.folder} was trained with.")
         return found
 
+    def with_tokens(self, tokens: Sequence[str]) -> tuple[Target, list[str]]:
+        """Return the target with more tokens, and what is to be told about it, like `Checkpoint.with_tokens`."""
+        _ = self.tokenizer  # checked before it changes
+        base, notes = self.base.with_tokens(tokens)
+        if base is self.base:
+            return self, notes
+        manifest = self.manifest
+        if manifest is not None:
+            manifest = manifest.model_copy(update={"tokenizer": tokenizer_fingerprint(base.tokenizer)})
+        return replace(self, base=base, manifest=manifest), notes
+
     @property
     def eos_ids(self) -> frozenset[int]:
         """Token ids that end an answer."""
@@ -149,16 +160,18 @@ def open_target(name: str, revision: str | None = None, base: str | None = None)
     adapter = read_lora_file(folder) if form == "lora" else None
     hint = adapter.base_model_name_or_path if adapter is not None else None
     found = finding.open_folder(_locate_base(folder, manifest, hint, base))
+    if manifest is not None and manifest.added_tokens:
+        found, _ = found.with_tokens(manifest.added_tokens)
     target = Target(found, folder, form, manifest, adapter, notes=[*located.notes, *found.notes, *unknown])
     _check_base(target)
     if adapter is not None and manifest is not None:
-        lora_file.check_method(adapter, manifest.method, folder)
+        check_method(adapter, manifest.method, folder, found.new_rows)
     return target
 
 
 def _form(folder: Path, manifest: Manifest | None) -> TargetForm:
     present: dict[TargetForm, bool] = {
-        "lora": (folder / lora_file.CONFIG).exists(),
+        "lora": (folder / CONFIG).exists(),
         "changed": (folder / changed.WEIGHTS).exists(),
         "base": (folder / "config.json").exists(),
     }
@@ -166,8 +179,7 @@ def _form(folder: Path, manifest: Manifest | None) -> TargetForm:
     if not forms:
         begun = " Its training has not ended: there is only checkpoints/." if (folder / "checkpoints").is_dir() else ""
         raise CheckpointError(
-            f"{folder} holds neither a model (config.json) nor an adapter "
-            f"({lora_file.CONFIG} or {changed.WEIGHTS}).{begun}"
+            f"{folder} holds neither a model (config.json) nor an adapter ({CONFIG} or {changed.WEIGHTS}).{begun}"
         )
     if len(forms) > 1:
         raise CheckpointError(f"{folder} holds an adapter and a whole model at once; move one of them elsewhere.")

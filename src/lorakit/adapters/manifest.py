@@ -68,6 +68,8 @@ class Manifest(_Part):
     """Texts that end an answer besides."""
     tokenizer: str | None = None
     """``sha256:…`` of the tokenizer the weights were trained with."""
+    added_tokens: tuple[str, ...] = ()
+    """Tokens that the vocabulary of the base lacks, in the order in which they were added."""
     data: str | None = None
     """``sha256:…`` of the training rows."""
     libraries: dict[str, str] = Field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from lorakit.adapters import changed, lora_file, whole
 from lorakit.adapters.bundle import Target
-from lorakit.adapters.lora_file import LoraFile
+from lorakit.adapters.lora_config import LoraFile
 from lorakit.checkpoints import heads, inspection, streams, ties, weights
 from lorakit.checkpoints.loading import in_backbone
+from lorakit.checkpoints.new_tokens import vocabulary_tensors
 from lorakit.checkpoints.streams import TensorInfo
 from lorakit.checkpoints.weights import Place
 from lorakit.errors import CheckpointError
@@ -49,6 +50,7 @@ def fold(target: Target, folder: Path, dtype: str | None = None) -> None:
     # A bias of a new head starts at zero, and stays there where its method does not train it.
     zeros = {name for name in _untold(skeleton, places, edits) if not in_backbone(skeleton, name)}
     added = _added(target, skeleton, (edits.keys() - places.keys()) | zeros)
+    grown = _grown(target, skeleton, places, edits)
     shards: dict[str, dict[str, Place | None]] = {}
     for name, place in places.items():
         shards.setdefault(_shard_name(place.file), {})[name] = place
@@ -56,7 +58,7 @@ def fold(target: Target, folder: Path, dtype: str | None = None) -> None:
     last.update(dict.fromkeys(added))
     for shard, members in shards.items():
         stored = {name: added[name] if place is None else place.info for name, place in members.items()}
-        infos = {name: _info(info, dtype) for name, info in stored.items()}
+        infos = {name: _info(info, dtype, grown.get(name, info.shape)) for name, info in stored.items()}
         streams.write_stream(folder / shard, infos, partial(_folded, members, edits, infos))
     if weights.SINGLE not in shards:
         _write_index(folder, shards)
@@ -128,6 +130,11 @@ def _edits(target: Target, skeleton: PreTrainedModel) -> dict[str, Edit]:
     pairs: dict[str, dict[str, Tensor]] = {}
     whole_weights: dict[str, Edit] = {}
     for name, tensor in lora_file.read_lora_weights(target.folder).items():
+        if lora_file.is_rows(name):
+            weight = lora_file.adapted_weight(name)
+            rows = target.adapter.rows(weight.removesuffix(".weight"))
+            whole_weights[weight] = partial(_with_rows, tensor, rows)
+            continue
         if not lora_file.is_pair(name):
             whole_weights[lora_file.adapted_weight(name)] = partial(_replaced, tensor)
             continue
@@ -174,6 +181,33 @@ def _replaced(tensor: Tensor, base: Tensor) -> Tensor:
     return tensor.float()
 
 
+def _with_rows(rows_ND: Tensor, ids: Sequence[int], base_VD: Tensor) -> Tensor:
+    if rows_ND.shape != (len(ids), *base_VD.shape[1:]) or max(ids) >= len(base_VD):
+        raise CheckpointError(
+            f"the adapter does not fit its base: {len(ids)} rows of {tuple(base_VD.shape)} are {tuple(rows_ND.shape)}."
+        )
+    merged_VD = base_VD.clone()
+    merged_VD[list(ids)] = rows_ND.float()
+    return merged_VD
+
+
+def _grown(
+    target: Target, skeleton: PreTrainedModel, places: Collection[str], edits: dict[str, Edit]
+) -> dict[str, tuple[int, ...]]:
+    """Give new tokens their entries before whatever training changed; return the shapes that differ from the base's."""
+    new = target.base.new_tokens
+    if new is None:
+        return {}
+    tensors = {name: tensor for name, tensor in vocabulary_tensors(skeleton).items() if name in places}
+    for name in tensors:
+        edits[name] = partial(_one_after_another, new.with_rows, edits.get(name))
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _one_after_another(first: Edit, then: Edit | None, base: Tensor) -> Tensor:
+    return first(base) if then is None else then(first(base))
+
+
 def _places(target: Target, skeleton: PreTrainedModel, edits: Collection[str]) -> dict[str, Place]:
     """Return name in the model -> where the base stores it; constants of old files and second copies are left out.
 
@@ -181,6 +215,9 @@ def _places(target: Target, skeleton: PreTrainedModel, edits: Collection[str]) -
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in skeleton.state_dict().items()}
     expected = shapes.keys()
+    if target.base.new_tokens is not None:
+        grown = vocabulary_tensors(skeleton)
+        shapes.update({name: target.base.new_tokens.stored_shape(shapes[name]) for name in grown})
     own = heads.claims(target.base.config, target.head, target.base.family)
     found = {}
     for stored, place in weights.layout(target.base.folder).items():
@@ -216,8 +253,9 @@ def _shard_name(file: Path) -> str:
     return file.name.replace("pytorch_model", "model").replace(".bin", ".safetensors")
 
 
-def _info(stored: TensorInfo, dtype: str | None) -> TensorInfo:
-    return replace(stored, dtype=streams.dtype_name(dtype)) if dtype is not None and stored.floating else stored
+def _info(stored: TensorInfo, dtype: str | None, shape: tuple[int, ...]) -> TensorInfo:
+    info = replace(stored, shape=shape)
+    return replace(info, dtype=streams.dtype_name(dtype)) if dtype is not None and stored.floating else info
 
 
 def _folded(

@@ -57,6 +57,8 @@ def write_companions(
 ) -> None:
     """Write config.json for weights of `dtype`, and copy the tokenizer and generation files byte for byte.
 
+    With new tokens the tokenizer's files are written anew.
+
     Args:
         folder: Exists.
         base: Whose files are copied.
@@ -78,3 +80,5 @@ def write_companions(
     for name in _COMPANIONS:
         if (base.folder / name).is_file():
             shutil.copyfile(base.folder / name, folder / name)
+    if base.new_tokens is not None:
+        base.tokenizer.save_pretrained(folder)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorakit import families
-from lorakit.checkpoints import heads, inspection, locating, weights
+from lorakit.checkpoints import heads, inspection, locating, new_tokens, weights
 from lorakit.checkpoints.loading import load_model
 from lorakit.checkpoints.loading import quiet as quiet
+from lorakit.checkpoints.new_tokens import NewTokens
 from lorakit.errors import CheckpointError
 from lorakit.families import Family
 from lorakit.types import Head
@@ -37,10 +39,12 @@ class Checkpoint:
     revision: str | None
     """Commit of a Hub snapshot; None for a folder or a built-in."""
     config: dict[str, Any]
-    """config.json as it stands in the folder."""
+    """config.json as it stands in the folder; ``vocab_size`` counts new tokens."""
     family: Family
     notes: list[str] = field(default_factory=list)
     """What the user should know; the command line prints it."""
+    new_tokens: NewTokens | None = None
+    """What was added to the vocabulary in `folder`; None where nothing was."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -54,7 +58,26 @@ class Checkpoint:
         Raises:
             CheckpointError: It is missing or damaged, or has more tokens than the embedding has rows.
         """
-        return load_tokenizer(self.folder, self.config)
+        return load_tokenizer(self.folder, self.config) if self.new_tokens is None else self.new_tokens.tokenizer
+
+    def with_tokens(self, tokens: Sequence[str]) -> tuple[Checkpoint, list[str]]:
+        """Return the checkpoint with more tokens, and what is to be told: tokenizer, sizes and models have them.
+
+        Raises:
+            LorakitError: A token cannot be added.
+        """
+        found, notes = new_tokens.add(self.tokenizer, tokens, int(self.config["vocab_size"]), self.new_tokens)
+        if found is None or found is self.new_tokens:
+            return self, notes
+        larger = replace(self, config={**self.config, "vocab_size": found.rows}, new_tokens=found)
+        # The same files; a fingerprint that was taken holds.
+        vars(larger).update({name: value for name, value in vars(self).items() if name == "fingerprint"})
+        return larger, notes
+
+    @property
+    def new_rows(self) -> tuple[int, ...]:
+        """Rows of the embedding that belong to new tokens."""
+        return self.new_tokens.ids if self.new_tokens is not None else ()
 
     @property
     def max_positions(self) -> int | None:
@@ -128,7 +151,12 @@ class Checkpoint:
         claimed = heads.claims(self.config, head, self.family)
         if claimed and head.labels:
             self._check_labels(head)
-        return load_model(self.folder, config, head, self.family.kind, claimed, dtype, attention, seed)
+        if self.new_tokens is not None:
+            config.vocab_size = self.new_tokens.stored
+        model, fresh = load_model(self.folder, config, head, self.family.kind, claimed, dtype, attention, seed)
+        if self.new_tokens is not None:
+            self.new_tokens.give_rows(model)
+        return model, fresh
 
     def _check_labels(self, head: Head) -> None:
         """Refuse to let a trained head mean other labels than it was trained for."""

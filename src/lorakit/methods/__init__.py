@@ -1,7 +1,7 @@
-"""WHICH weights learn, a file each: `apply(model, settings, family, head, fresh) -> (model, Trainable)`.
+"""WHICH weights learn, a file each: `apply(model, settings, family, head, fresh, new_rows) -> (model, Trainable)`.
 
 `fresh` names the weights that the checkpoint did not bring, such as a new classifier: they start at random, so that
-every method trains them.
+every method trains them. `new_rows` are the rows of tokens that the vocabulary lacked.
 """
 
 from __future__ import annotations

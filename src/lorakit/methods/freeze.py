@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from lorakit.checkpoints.ties import is_tied
 from lorakit.errors import TrainingError
 from lorakit.families import Family
 from lorakit.methods.settings import FreezeSettings
-from lorakit.methods.trainable import NEXT_TOKEN, blocks, learn_fresh, stacks, summarise
+from lorakit.methods.trainable import NEXT_TOKEN, blocks, learn_fresh, refuse_new_rows, stacks, summarise
 from lorakit.types import Head, Trainable
 
 if TYPE_CHECKING:
@@ -24,13 +25,15 @@ def apply(
     family: Family,
     head: Head = NEXT_TOKEN,
     fresh: tuple[str, ...] = (),
+    new_rows: Sequence[int] = (),
 ) -> tuple[PreTrainedModel, Trainable]:
     """Freeze the embeddings and the first blocks, or what the patterns name; never unties the output layer.
 
     Raises:
         TrainingError: More blocks than there are, some of blocks that share their weights, a side that the model does
-            not have, a pattern that matches nothing, or nothing left to learn.
+            not have, a pattern that matches nothing, new tokens, or nothing left to learn.
     """
+    refuse_new_rows(settings.name, new_rows)
     notes = []
     if settings.patterns is not None:
         _freeze_patterns(model, settings.patterns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lorakit.families import Family
@@ -19,6 +20,7 @@ def apply(
     family: Family,
     head: Head = NEXT_TOKEN,
     fresh: tuple[str, ...] = (),
+    new_rows: Sequence[int] = (),
 ) -> tuple[PreTrainedModel, Trainable]:
     """Leave `model` as it is, every weight learning; constants (Marian's positions) stay what they are."""
     return model, summarise(model)

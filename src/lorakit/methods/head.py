@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -9,7 +10,7 @@ from torch import nn
 from lorakit.checkpoints.ties import is_tied, untie
 from lorakit.families import Family
 from lorakit.methods.settings import HeadSettings
-from lorakit.methods.trainable import NEXT_TOKEN, head_modules, learn_fresh, summarise
+from lorakit.methods.trainable import NEXT_TOKEN, head_modules, learn_fresh, refuse_new_rows, summarise
 from lorakit.types import Head, Trainable
 
 if TYPE_CHECKING:
@@ -25,12 +26,17 @@ def apply(
     family: Family,
     head: Head = NEXT_TOKEN,
     fresh: tuple[str, ...] = (),
+    new_rows: Sequence[int] = (),
 ) -> tuple[PreTrainedModel, Trainable]:
     """Freeze all but the head.
 
     The head of a language model is its output layer, and the classifier of next sentences where there is one; tied to
     the embeddings, it is copied first, so that it alone moves. Of other tasks it is all that stands on the backbone.
+
+    Raises:
+        TrainingError: There are new tokens.
     """
+    refuse_new_rows(settings.name, new_rows)
     model.requires_grad_(False)
     notes: tuple[str, ...] = ()
     output: nn.Module | None = model.get_output_embeddings()

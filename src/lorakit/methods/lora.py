@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from lorakit.checkpoints import token_rows
 from lorakit.checkpoints.ties import is_tied
 from lorakit.errors import TrainingError, nearest
 from lorakit.families import Family
@@ -32,16 +33,19 @@ def apply(
     family: Family,
     head: Head = NEXT_TOKEN,
     fresh: tuple[str, ...] = (),
+    new_rows: Sequence[int] = (),
 ) -> tuple[PreTrainedModel, Trainable]:
     """Wrap `model` so that W becomes W + alpha / rank * B A (Hu et al. 2021, arXiv:2106.09685, equation 3).
 
-    A classifier, and whatever else the checkpoint did not bring, learns as a whole and is saved beside the pairs.
+    A classifier, and whatever else the checkpoint did not bring, learns as a whole and is saved beside the pairs;
+    so do the rows of new tokens in embeddings and output layer.
 
     Returns:
-        PEFT's wrapper around the same model, only the pairs and such heads learning, in float32.
+        PEFT's wrapper around the same model, only the pairs, such heads and such rows learning, in float32.
 
     Raises:
-        TrainingError: A target matches no linear layer, or the rank exceeds a layer's smaller side.
+        TrainingError: A target matches no linear layer, the rank exceeds a layer's smaller side, or rows of new tokens
+            cannot learn in this model.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -61,13 +65,22 @@ def apply(
         target_modules=sorted(targets),
         exclude_modules=beside or None,
         modules_to_save=whole or None,
+        trainable_token_indices=_rows(model, new_rows, whole),
         use_rslora=settings.rslora,
         use_dora=settings.dora,
         # GPT-2's Conv1D keeps its matrix as (in, out).
         fan_in_fan_out=any(not isinstance(layer, nn.Linear) for layer in matched.values()),
     )
     adapted = get_peft_model(model, config)
+    token_rows.complete(adapted)
     return adapted, summarise(adapted, notes)
+
+
+def _rows(model: PreTrainedModel, ids: Sequence[int], whole: list[str]) -> dict[str, list[int]] | None:
+    """Return layer -> rows of new tokens that learn there; a layer that learns as a whole has them in it."""
+    if not ids:
+        return None
+    return {name: rows for name, rows in token_rows.layers_with(model, ids).items() if not _within(name, whole)} or None
 
 
 def linear_layers(model: PreTrainedModel, family: Family, whole: list[str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from torch import nn
@@ -94,6 +95,15 @@ def learn_fresh(model: PreTrainedModel, fresh: tuple[str, ...]) -> None:
     """Let the weights learn that the checkpoint did not bring: they hold random numbers."""
     for name in fresh:
         model.get_parameter(name).requires_grad_(True)
+
+
+def refuse_new_rows(method: str, new_rows: Sequence[int]) -> None:
+    """Raise TrainingError where tokens were added and their embeddings would stay what they are at first."""
+    if new_rows:
+        raise TrainingError(
+            f"model.add_tokens adds {len(new_rows):,} tokens, and method {method} freezes the embeddings: they would "
+            f"keep the mean of their pieces for ever. Use method lora, which trains their rows, or full."
+        )
 
 
 def silence_frozen(model: PreTrainedModel, family: Family) -> None:

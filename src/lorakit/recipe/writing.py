@@ -74,6 +74,8 @@ def _flow(value: Any) -> str:
 
 def _bare(path: KeyPath, value: Any) -> Any:
     """`value` without the folders of this computer."""
+    if path == ("model", "add_tokens"):
+        return _bare_source(value) if isinstance(value, str) else value
     if path == ("model", "name"):
         return _last_part(value) if _is_local(value) else value
     if path[:2] in (("data", "train"), ("data", "eval")) and path[-1] in ("train", "eval", "path"):

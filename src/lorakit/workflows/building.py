@@ -62,7 +62,7 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int) -> Built
     torch.manual_seed(recipe.train.seed)
     with quiet():
         model, trainable = methods.load(recipe.method.name)(
-            model, recipe.method, checkpoint.family, rows.objective.head, fresh
+            model, recipe.method, checkpoint.family, rows.objective.head, fresh, checkpoint.new_rows
         )
         if rows.target.form in ("lora", "changed"):
             _put_parent(model, rows.target, trainable)

@@ -72,7 +72,8 @@ def finish(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: Stat
     recipe = resolved_yaml(loaded, shared=True)
     proof = run.folder / "checkpoints" / "bundle"
     with whole_folder(proof, own=True) as aside:
-        write_bundle(aside, model, manifest, rows.checkpoint, recipe, local)
+        tokenizer = rows.checkpoint.tokenizer if rows.checkpoint.new_tokens is not None else None
+        write_bundle(aside, model, manifest, rows.checkpoint, recipe, local, tokenizer)
     target = open_target(str(proof), base=_base_argument(rows, manifest))
     difference = _difference(model, target, built, run, rows.evaluation[:_PROBES])
     answers, stopped = _answers(target, rows, run, loaded.recipe.train.sample_answers)
@@ -119,6 +120,7 @@ def _manifest(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: S
         style=rows.style,
         eos_ids=tuple(sorted(checkpoint.eos_ids | answered if rows.format.name != "text" else checkpoint.eos_ids)),
         tokenizer=tokenizer_fingerprint(rows.target.tokenizer),
+        added_tokens=checkpoint.new_tokens.tokens if checkpoint.new_tokens is not None else (),
         data=rows.fingerprint,
         libraries=library_versions(),
         metrics={

@@ -12,6 +12,7 @@ from typing import Any
 
 from lorakit import objectives
 from lorakit.adapters.bundle import Target, open_target
+from lorakit.checkpoints import new_tokens
 from lorakit.checkpoints.finding import Checkpoint
 from lorakit.data import formats, sources, splitting
 from lorakit.data import report as reports
@@ -64,9 +65,8 @@ def prepare_rows(recipe: Recipe) -> Rows:
         CheckpointError: The model cannot be found or used.
         DataError: The rows cannot be read, understood, or learned from.
     """
-    target = open_target(recipe.model.name, recipe.model.revision)
+    target, notes = _target(recipe)
     checkpoint, data, seed = target.base, recipe.data, recipe.train.seed
-    notes = [*target.notes]
     if data.stream:
         train_rows: list[Row] = list(islice(sources.stream(data.train, data, seed=seed), _SAMPLE))
         notes.append(f"rows are read while training; what is counted here are the first {len(train_rows):,}")
@@ -124,6 +124,15 @@ def prepare_rows(recipe: Recipe) -> Rows:
         rows_per_step=step_rows,
         stream=stream,
     )
+
+
+def _target(recipe: Recipe) -> tuple[Target, list[str]]:
+    """Return what `model` names, with the tokens the recipe adds, and what is to be said about it."""
+    target = open_target(recipe.model.name, recipe.model.revision)
+    if recipe.model.add_tokens is None:
+        return target, [*target.notes]
+    larger, told = target.with_tokens(new_tokens.read(recipe.model.add_tokens))
+    return larger, [*target.notes, *told]
 
 
 def fingerprint(rows: Iterable[Row]) -> str:

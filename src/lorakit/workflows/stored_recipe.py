@@ -59,7 +59,7 @@ def recall(work: Path, output: Path, given: LoadedRecipe | None) -> LoadedRecipe
 
 
 def _located(values: dict[str, Any], place: Callable[[Path], Path | None]) -> dict[str, Any]:
-    """Return the values of a recipe with the files and folders of its rows put through `place`; None keeps one."""
+    """Return the values of a recipe with the files of its rows and new tokens put through `place`; None keeps one."""
 
     def placed(source: Any) -> Any:
         if isinstance(source, list):
@@ -71,7 +71,12 @@ def _located(values: dict[str, Any], place: Callable[[Path], Path | None]) -> di
         return str(place(Path(source).expanduser()) or source)
 
     data = {key: placed(value) if key in ("train", "eval") else value for key, value in values["data"].items()}
-    return {**values, "data": data}
+    model = {key: placed(value) if _names_file(key, value) else value for key, value in values["model"].items()}
+    return {**values, "model": model, "data": data}
+
+
+def _names_file(key: str, value: Any) -> bool:
+    return key == "add_tokens" and isinstance(value, str)
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any], path: str = "") -> list[str]:
