@@ -5,13 +5,19 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from conftest import PAIRS
+from every_objective import CASES, Workshop
 from runs import metrics, train, weights
+from steps_on_processes import every_objective
 
+TESTS = Path(__file__).parents[1]
+TRAIN = ("-m", "lorakit", "train")
 SETTINGS = {
     "data__eval_rows": 1,
     "train__epochs": 2,
@@ -46,8 +52,9 @@ def launch(kind, *arguments):
         "OMP_NUM_THREADS": "1",
         "ACCELERATE_USE_CPU": "true",
         "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
     }
-    command = [sys.executable, "-m", *starters[kind], "-m", "lorakit", "train", *map(str, arguments)]
+    command = [sys.executable, "-m", *starters[kind], *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
 
 
@@ -80,7 +87,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path, gpt2_folder, alone, kind)
     """
     expected, rows = alone
     output = tmp_path / "run of two"
-    finished = launch(kind, *options(gpt2_folder, rows, **SETTINGS), "-o", output)
+    finished = launch(kind, *TRAIN, *options(gpt2_folder, rows, **SETTINGS), "-o", output)
     assert finished.returncode == 0, finished.stderr[-3000:]
     manifest = json.loads((output / "manifest.json").read_text())
     assert manifest["metrics"]["processes"] == 2
@@ -97,7 +104,22 @@ def test_two_processes_take_the_steps_of_one(tmp_path, gpt2_folder, alone, kind)
 
 
 def test_a_launcher_that_starts_one_process_where_two_were_asked_for_is_an_error(tmp_path, gpt2_folder, alone):
-    finished = launch("accelerate without --multi_gpu", *options(gpt2_folder, alone[1]), "-o", tmp_path / "run")
+    finished = launch("accelerate without --multi_gpu", *TRAIN, *options(gpt2_folder, alone[1]), "-o", tmp_path / "run")
     assert finished.returncode == 1
     assert "several processes were asked for, and 1 found each other" in finished.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_take_the_steps_of_one_with_every_objective(tmp_path):
+    """Weights after two steps, and the losses and shares of an evaluation."""
+    Workshop.filled(tmp_path)
+    expected = every_objective(tmp_path)
+    output = tmp_path / "of two.safetensors"
+    finished = launch("torchrun", TESTS / "steps_on_processes.py", tmp_path, output)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    found = load_file(output)
+    assert found.pop("processes") == 2
+    assert found.keys() == expected.keys()
+    assert {name.partition(": ")[0] for name in found} == set(CASES)
+    for name, value in expected.items():
+        assert torch.allclose(found[name], value, rtol=1e-6, atol=1e-6), name
