@@ -71,12 +71,15 @@ def load_model(
 
 
 def _offered(model_class: Any, config: PretrainedConfig, attention: str) -> str:
-    """Return `attention`, or the plain one for types without `sdpa` (bloom, gpt_neo) and bounded scores (gemma2).
+    """Return `attention`, or the plain one for types without `sdpa` (bloom, gpt_neo), bounded scores (gemma2) and umt5.
 
     transformers 5.17 offers `sdpa` for gemma2 all the same, and leaves the bound out without an error.
     """
     bounded = getattr(config, "attn_logit_softcapping", None) is not None
-    return "eager" if attention == "sdpa" and (not model_class._supports_sdpa or bounded) else attention
+    # In transformers 5.17 a decoder of this type would see the tokens that it is to write.
+    sees_ahead = config.model_type == "umt5"
+    plain = not model_class._supports_sdpa or bounded or sees_ahead
+    return "eager" if attention == "sdpa" and plain else attention
 
 
 def _account_for(

@@ -100,7 +100,8 @@ def _manifest(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: S
     if recipe.speed.logits:
         speed.append("logits")
     writes = heads.writes(rows.objective.head)
-    answered = {int(example.labels[-1]) for example in rows.evaluation if writes and example.labels[-1] >= 0}
+    ends = [example.labels[-1:] for example in rows.evaluation] if writes else []
+    answered = {int(end) for last in ends for end in last if end >= 0}
     best = next((entry for entry in state.history if entry["step"] == state.best_step), {})
     details = {name: value for name, value in best.items() if name not in ("step", "train", "evaluation")}
     perplexity = {"perplexity": math.exp(min(700.0, state.best_loss or 0.0))} if writes else {}
