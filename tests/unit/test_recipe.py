@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorakit.data.settings import SourceSettings
-from lorakit.recipe import Recipe, check, json_schema, load, resolved_yaml, shipped_names
+from lorakit.recipe import Recipe, check, json_schema, load, resolved_yaml, shipped_names, with_default_rate
 from lorakit.recipe.loading import LoadedRecipe, leaves
 from lorakit.recipe.reading import dotted, flow_value, read, scalar
 
@@ -100,6 +100,20 @@ def test_the_method_gives_the_learning_rate_where_the_recipe_gives_none(method, 
     assert loaded.recipe.optim.learning_rate == rate
     assert loaded.origins["optim.learning_rate"] == f"default of method {method}"
     assert check({"model": "a", "data": "b", "method": method}).learning_rate == rate
+
+
+@pytest.mark.parametrize(("method", "rate"), [("full", 2e-4), ("freeze", 3e-4), ("head", 1e-2), ("lora", 1e-3)])
+def test_a_head_that_starts_from_nothing_gets_a_higher_learning_rate_whoever_names_its_objective(method, rate):
+    options = [("model", "a", "--model"), ("data", "b", "--data"), ("method", method, "--method")]
+    named = load(None, [*options, ("objective", "sequence_classification", "--set")])
+    recognised = with_default_rate(load(None, options), "sequence_classification")
+    assert named.recipe.optim.learning_rate == recognised.recipe.optim.learning_rate == rate
+    assert recognised.origins["optim.learning_rate"] == f"default of method {method} for sequence_classification"
+
+
+def test_a_learning_rate_that_somebody_named_is_no_default():
+    options = [("model", "a", "--model"), ("data", "b", "--data"), ("optim.learning_rate", "2e-4", "--lr")]
+    assert with_default_rate(load(None, options), "token_classification").recipe.learning_rate == 2e-4
 
 
 def test_a_recipe_cannot_be_changed():

@@ -58,3 +58,20 @@ MethodSettings = Annotated[FullSettings | FreezeSettings | HeadSettings | LoraSe
 
 LEARNING_RATES = {"full": 5e-5, "freeze": 1e-4, "head": 1e-3, "lora": 2e-4}
 """Learning rate of each method where the recipe names none."""
+
+CLASSIFIER_LEARNING_RATES = {"full": 2e-4, "freeze": 3e-4, "head": 1e-2, "lora": 1e-3}
+"""The same for objectives whose head starts from random numbers (`benchmarks/banking77.py` chose them)."""
+
+_STARTS_NEW = ("sequence_classification", "token_classification", "question_answering")
+
+
+def default_learning_rate(method: str, objective: str | None = None) -> tuple[float, str]:
+    """Return the learning rate where the recipe names none, and what decided it.
+
+    Args:
+        method: Name of the method.
+        objective: Name of the objective; None: not known yet, taken for one that goes on with a head that has learned.
+    """
+    if objective in _STARTS_NEW:
+        return CLASSIFIER_LEARNING_RATES[method], f"default of method {method} for {objective}"
+    return LEARNING_RATES[method], f"default of method {method}"

@@ -3,7 +3,7 @@
 Free of torch, so that a recipe is checked in a blink.
 """
 
-from lorakit.recipe.loading import LoadedRecipe, check, load
+from lorakit.recipe.loading import LoadedRecipe, check, load, with_default_rate
 from lorakit.recipe.schema import json_schema
 from lorakit.recipe.settings import Recipe
 from lorakit.recipe.shipped import purpose, shipped_names, shipped_text
@@ -19,4 +19,5 @@ __all__ = [
     "resolved_yaml",
     "shipped_names",
     "shipped_text",
+    "with_default_rate",
 ]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lorakit.errors import Fault, LorakitError, RecipeError, nearest
-from lorakit.methods.settings import LEARNING_RATES
+from lorakit.methods.settings import default_learning_rate
 from lorakit.recipe.faults import find_faults
 from lorakit.recipe.reading import Document, KeyPath, dotted, flow_value, read
 from lorakit.recipe.schema import choices, kinds
@@ -55,12 +55,22 @@ def load(path_or_name: str | Path | None = None, overrides: Sequence[Override] =
         _override(document, key, value, origin)
     recipe = _checked(document, source)
     origins = {dotted(path): _origin(document.places.get(path)) for path, _ in leaves(recipe)}
-    if recipe.optim.learning_rate is None:
-        method = recipe.method.name
-        optim = recipe.optim.model_copy(update={"learning_rate": LEARNING_RATES[method]})
-        recipe = recipe.model_copy(update={"optim": optim})
-        origins["optim.learning_rate"] = f"default of method {method}"
-    return LoadedRecipe(recipe, origins, source)
+    objective = recipe.objective.name if recipe.objective is not None else None
+    return with_default_rate(LoadedRecipe(recipe, origins, source), objective)
+
+
+def with_default_rate(loaded: LoadedRecipe, objective: str | None) -> LoadedRecipe:
+    """Return the recipe with the learning rate that fits its method and `objective`, where nobody named one.
+
+    Called again whenever one of the two becomes known: the method of an adapter that is gone on from, the objective
+    that was recognised from the rows.
+    """
+    recipe, key = loaded.recipe, "optim.learning_rate"
+    if recipe.optim.learning_rate is not None and not loaded.origins.get(key, "").startswith("default"):
+        return loaded
+    rate, origin = default_learning_rate(recipe.method.name, objective)
+    optim = recipe.optim.model_copy(update={"learning_rate": rate})
+    return replace(loaded, recipe=recipe.model_copy(update={"optim": optim}), origins={**loaded.origins, key: origin})
 
 
 def check(values: Mapping[str, Any], source: str = "the recipe") -> Recipe:

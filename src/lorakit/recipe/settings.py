@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from lorakit.checkpoints.settings import ModelSettings
 from lorakit.data.settings import DataSettings
 from lorakit.fast.settings import SpeedSettings
-from lorakit.methods.settings import LEARNING_RATES, LoraSettings, MethodSettings
+from lorakit.methods.settings import LoraSettings, MethodSettings, default_learning_rate
 from lorakit.objectives.settings import SETTINGS, ObjectiveSettings
 from lorakit.training.settings import AdamWSettings, OptimSettings, TrainSettings
 
@@ -48,9 +48,10 @@ class Recipe(BaseModel):
 
     @property
     def learning_rate(self) -> float:
-        """Highest learning rate of the run: `optim.learning_rate`, or the method's default."""
+        """Highest learning rate of the run: `optim.learning_rate`, or the default of method and objective."""
         given = self.optim.learning_rate
-        return given if given is not None else LEARNING_RATES[self.method.name]
+        objective = self.objective.name if self.objective is not None else None
+        return given if given is not None else default_learning_rate(self.method.name, objective)[0]
 
 
 def spread(values: Mapping[str, Any]) -> dict[str, Any]:

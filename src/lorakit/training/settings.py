@@ -19,7 +19,7 @@ class _Section(BaseModel):
 
 class _Optimizer(_Section):
     learning_rate: float | None = Field(default=None, gt=0)
-    """Highest learning rate; left out: the method's default (`methods/settings.py`)."""
+    """Highest learning rate; left out: the default of method and objective (`methods/settings.py`)."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """Course of the learning rate after the warm-up: to 0 along a cosine, along a line, or not at all."""
     warmup: float = Field(default=0.06, ge=0, lt=1)

@@ -14,7 +14,7 @@ from lorakit.adapters.changed import read as read_changed
 from lorakit.adapters.lora_file import read_lora_weights
 from lorakit.checkpoints.finding import quiet
 from lorakit.errors import LorakitError
-from lorakit.methods.settings import LEARNING_RATES, MethodSettings
+from lorakit.methods.settings import MethodSettings
 from lorakit.methods.trainable import silence_frozen
 from lorakit.recipe import LoadedRecipe, Recipe
 from lorakit.training import memory
@@ -117,10 +117,6 @@ def follow_parent(loaded: LoadedRecipe, target: Target) -> LoadedRecipe:
     method: Any = TypeAdapter(MethodSettings).validate_python(earlier)
     recipe = loaded.recipe.model_copy(update={"method": method})
     origins = {**loaded.origins, **{f"method.{key}": "the adapter gone on from" for key in earlier if key not in named}}
-    if origins.get("optim.learning_rate", "default").startswith("default"):
-        optim = recipe.optim.model_copy(update={"learning_rate": LEARNING_RATES[method.name]})
-        recipe = recipe.model_copy(update={"optim": optim})
-        origins["optim.learning_rate"] = f"default of method {method.name}"
     return LoadedRecipe(recipe, origins, loaded.source)
 
 

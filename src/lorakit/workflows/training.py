@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorakit.errors import LorakitError
-from lorakit.recipe import LoadedRecipe, Recipe, load
+from lorakit.recipe import LoadedRecipe, Recipe, load, with_default_rate
 from lorakit.recipe.writing import shared_values
 from lorakit.training.events import NoteEvent, Reporter
 from lorakit.training.overfit import Verdict, judge
@@ -33,7 +33,7 @@ class Prepared:
     given: LoadedRecipe
     """As it was asked for; kept for `--resume`."""
     loaded: LoadedRecipe
-    """As it runs: with the method of the adapter it goes on from, if any."""
+    """As it runs: with the method of the adapter it goes on from, if any, and the learning rate of its objective."""
     rows: Rows
     built: Built
     total_steps: int
@@ -142,6 +142,7 @@ def _prepare(given: LoadedRecipe, output: Path, accelerator: Any) -> Prepared:
 
     loaded = follow_parent(given, open_target(given.recipe.model.name, given.recipe.model.revision))
     rows = prepare_rows(loaded.recipe)
+    loaded = with_default_rate(loaded, rows.objective.name)
     built = build(loaded.recipe, rows, accelerator.device, accelerator.num_processes)
     return Prepared(
         given=given,
