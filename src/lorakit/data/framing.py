@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lorakit.checkpoints.finding import padding_id as padding_id
 from lorakit.errors import DataError
 
 if TYPE_CHECKING:
@@ -207,17 +208,6 @@ def cut(framed: Framed, max_length: int) -> Framed:
     kept_T[first[of_first:]] = False
     kept_T[second[of_second:]] = False
     return framed.chosen(kept_T)
-
-
-def padding_id(tokenizer: Any) -> int:
-    """Return the id that fills the places of shorter texts: the padding token, else the end-of-sequence token.
-
-    A decoder with a classifier looks for the last token that differs from ``config.pad_token_id``; it must be this one.
-    """
-    for number in (tokenizer.pad_token_id, tokenizer.eos_token_id):
-        if number is not None:
-            return int(number)
-    return 0
 
 
 def _by_words(framed: Framed, row: Sequence[str], kept: Sequence[int]) -> Framed:
