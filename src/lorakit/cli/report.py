@@ -96,8 +96,9 @@ def _next_command(result: TrainResult) -> str:
     if task == "masked_lm" or task == "masked_lm_nsp":
         return f'lorakit predict {folder} "One [MASK] is hidden."'
     if task == "question_answering":
-        return f'lorakit predict {folder} --question "..." --context "..."'
-    return f'lorakit {"generate" if task == "seq2seq_lm" else "predict"} {folder} "..."'
+        return f'lorakit predict {folder} "..." --question "..."'
+    pair = ' --pair "..."' if any("text_pair" in row.fields for row in result.prepared.rows.evaluation_rows[:1]) else ""
+    return f'lorakit {"generate" if task == "seq2seq_lm" else "predict"} {folder} "..."{pair}'
 
 
 def _facts() -> Table:

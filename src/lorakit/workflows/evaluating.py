@@ -151,7 +151,7 @@ def evaluate(
         evaluation_rows.check_labels(read, format, subject.objective.head, subject.name)
     notes = [*(note for subject in subjects for note in subject.target.notes), *notes]
     read, left_out = evaluation_rows.read_by_all([subject.objective for subject in subjects], read)
-    placed = place(device, dtype)
+    placed = place(device, dtype, *(subject.target.base.family for subject in subjects))
     sides = [_measured(subject, read, placed, on_done) for subject in subjects]
     return _evaluation(subjects, sides, read, seed, (*notes, *left_out))
 

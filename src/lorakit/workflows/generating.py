@@ -240,7 +240,7 @@ def open_writer(
 
     opened = open_target(str(target), revision, base)
     check_writes(opened)
-    chosen_device, chosen_dtype = place(device, dtype)
+    chosen_device, chosen_dtype = place(device, dtype, opened.base.family)
     model = opened.load(chosen_dtype, "sdpa", chosen_device, merge=True)
     return Writer(opened, cast("PreTrainedModel", model), raw)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lorakit.errors import LorakitError, nearest
+from lorakit.families import Family
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -16,17 +17,24 @@ def check_place(device: str, dtype: str) -> None:
             raise LorakitError(f'{name} is "{given}"; must be {listed}. {nearest(given, accepted)}'.rstrip())
 
 
-def place(device: str = "auto", dtype: str = "auto") -> tuple[str, str]:
-    """Return the device and the dtype to load a model with.
+def place(device: str = "auto", dtype: str = "auto", *families: Family) -> tuple[str, str]:
+    """Return the device and the dtype to load models with.
 
     Args:
         device: `auto` (the accelerator where there is one), `cpu`, `cuda` or `mps`.
         dtype: `auto` (bfloat16 on a GPU that has it, float32 elsewhere), `float32`, `bfloat16` or `float16`.
+        *families: Of the models.
 
     Raises:
-        LorakitError: No such device or dtype, or this computer does not have the device.
+        LorakitError: No such device or dtype, this computer does not have the device, or a model outgrows the dtype.
     """
     check_place(device, dtype)
+    outgrown = [family.model_type for family in families if not family.fp16]
+    if dtype == "float16" and outgrown:
+        raise LorakitError(
+            f"dtype is float16, whose largest number activations of type {outgrown[0]} outgrow: scores would be "
+            f"infinite or not a number. Use --dtype bfloat16 (as small) or float32."
+        )
     import torch
 
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}

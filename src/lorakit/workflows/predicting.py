@@ -130,7 +130,7 @@ def open_predictor(
     opened = open_target(str(target), revision, base)
     limits = [length for length in (settings.max_length, opened.base.max_positions) if length is not None]
     objective = tasks.objective_of(opened, None, min(limits, default=None), settings.too_long)
-    chosen_device, chosen_dtype = place(device, dtype)
+    chosen_device, chosen_dtype = place(device, dtype, opened.base.family)
     model = opened.load(chosen_dtype, "sdpa", chosen_device, merge=True)
     return Predictor(opened, objective, model, settings)
 
