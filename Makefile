@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install quickstart test lint types clean
+.PHONY: install quickstart quickstart-classify quickstart-translate test lint types clean
 
 install: .venv/.installed
 
@@ -14,6 +14,9 @@ install: .venv/.installed
 
 quickstart: install
 	$(BIN)/python quickstart/run.py
+
+quickstart-classify quickstart-translate: quickstart-%: install
+	$(BIN)/python quickstart/tasks.py $*
 
 test: install lint types
 	$(BIN)/python -m pytest

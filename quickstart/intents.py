@@ -1,7 +1,7 @@
 """Write the rows of quickstart-classify: messages to a shop in Korean and English, and what each is about.
 
-A message joins an opening, a wish and a closing. A fifth of the wishes of every kind, and a third of the things they
-name, stand in evaluation rows alone, so that what is measured is reading, not remembering.
+A message joins an opening, a wish and a closing. One wish in ten, and a third of the things that are named, stand in
+evaluation rows alone, so that no evaluation row can be remembered.
 
     python -m quickstart.intents         # writes src/lorakit/recipes/quickstart-classify-{train,eval}.jsonl
 """
@@ -194,16 +194,16 @@ WISHES: dict[str, dict[Language, tuple[str, ...]]] = {
         ),
     },
 }
-"""Label -> its wishes in each language, ten each; the last two are kept for evaluation."""
-_KEPT_WISHES, _KEPT_THINGS = 2, 4
+"""Label -> its wishes in each language, ten each; the last is kept for evaluation."""
+KEPT_WISHES, KEPT_THINGS = 1, 4
 
 
 def message(label: str, language: Language, part: Part, generator: Random) -> str:
     """Write one message of a kind."""
     held_out = part == "eval"
     wishes, things = WISHES[label][language], THINGS[language]
-    thing = generator.choice(things[-_KEPT_THINGS:] if held_out else things[:-_KEPT_THINGS])
-    wish = generator.choice(wishes[-_KEPT_WISHES:] if held_out else wishes[:-_KEPT_WISHES])
+    thing = generator.choice(things[-KEPT_THINGS:] if held_out else things[:-KEPT_THINGS])
+    wish = generator.choice(wishes if held_out else wishes[:-KEPT_WISHES])
     whole = generator.choice(OPENINGS[language]) + wish + generator.choice(CLOSINGS[language])
     return whole.format(thing=thing)
 

@@ -12,6 +12,7 @@ from conftest import PAIRS, SENTENCES
 from lorakit.adapters.bundle import open_target
 from lorakit.generation.settings import DecodingSettings
 from lorakit.recipe import load
+from lorakit.workflows.creating import new
 
 FILES = sorted((Path(lorakit.__file__).parent / "recipes").rglob("*.yaml"))
 FORMS = {"lora": "lora", "freeze": "changed", "head": "changed", "full": "full"}
@@ -27,21 +28,35 @@ ROWS = {
     "head-only": PAIRS,
     "plain-text-full": [{"text": sentence} for sentence in SENTENCES * 5],
     "quickstart": PAIRS,
+    "quickstart-classify": [{"text": answer, "label": prompt[-1]} for prompt, answer in PLACES],
+    "quickstart-translate": [{"source": prompt, "target": answer} for prompt, answer in PLACES],
 }
 """Rows of the columns that the first line of each recipe asks for."""
 
+MADE = {"quickstart-classify": "bert", "quickstart-translate": "t5"}
+"""Recipe -> architecture that it is tried on; the others are on GPT-2."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Return folders of small new checkpoints by architecture."""
+    text = Path(__file__).parents[1] / "data" / "bilingual.txt"
+    shape = {"vocab_size": 800, "layers": 1, "hidden": 16, "heads": 2, "positions": 64}
+    root = tmp_path_factory.mktemp("made")
+    return {name: new(name, text, root / name, **shape).folder for name in ("bert", "t5")}
+
 
 def test_there_are_rows_for_every_shipped_recipe():
-    assert len(FILES) == 6
-    assert sorted(ROWS) == [file.stem for file in FILES]
+    assert len(FILES) == 8
+    assert sorted(ROWS) == sorted(file.stem for file in FILES)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_shipped_recipe_trains_and_writes_a_token(file, gpt2_folder, tmp_path):
+def test_a_shipped_recipe_trains_and_is_used(file, gpt2_folder, made, tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS[file.stem]), encoding="utf-8")
     changes = {
-        "model.name": str(gpt2_folder),
+        "model.name": str(made[MADE[file.stem]] if file.stem in MADE else gpt2_folder),
         "data.train": str(rows),
         "data.eval": "0.25",
         "data.max_length": "64",
@@ -53,5 +68,9 @@ def test_a_shipped_recipe_trains_and_writes_a_token(file, gpt2_folder, tmp_path)
     result = lorakit.train(loaded, tmp_path / "run")
     assert result.state.step == 2
     assert open_target(str(result.folder)).form == FORMS[loaded.recipe.method.name]
+    if file.stem == "quickstart-classify":
+        [answer] = lorakit.predict(result.folder, "Alder lies in the north.")
+        assert answer["label"] in {row["label"] for row in ROWS[file.stem]}
+        return
     [completion] = lorakit.generate(result.folder, "name: Alder", DecodingSettings(max_new_tokens=1))
     assert len(completion.ids) == 1
