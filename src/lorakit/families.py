@@ -197,3 +197,8 @@ def _kind(model_type: str, architectures: tuple[str, ...]) -> Kind:
 def listed() -> tuple[Family, ...]:
     """Return the families of the table, in its order."""
     return tuple(_TABLE.values())
+
+
+def width(config: Mapping[str, Any]) -> int | None:
+    """Return the size of a model's hidden states, read from config.json; None where it is under no known name."""
+    return next((config[key] for key in ("hidden_size", "n_embd", "d_model", "dim") if config.get(key)), None)

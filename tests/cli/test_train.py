@@ -194,11 +194,11 @@ def test_a_frozen_half_is_gone_on_from_at_its_own_learning_rate(tmp_path, gpt2_f
     assert second.state.first_loss == first.state.best_loss
 
 
-def test_labels_that_the_rows_turn_out_to_hold_raise_the_learning_rate_and_the_recipe_says_why(tmp_path, gpt2_folder):
+def test_labels_that_the_rows_turn_out_to_hold_set_the_learning_rate_and_the_recipe_says_why(tmp_path, gpt2_folder):
     rows = tmp_path / "rows.csv"
     rows.write_text("text,label\n" + "".join(f"row {number},{'ab'[number % 2]}\n" for number in range(40)))
     said = done(run("--model", gpt2_folder, "--data", rows, "-o", tmp_path / "run", *SMALL, "--dry-run")).stderr
-    assert "learning_rate: 0.001 # default of method lora for sequence_classification" in plain(said)
+    assert "learning_rate: 0.002 # default of method lora for sequence_classification at width 32" in plain(said)
 
 
 def test_an_adapter_gone_on_from_can_be_resumed(tmp_path, finished):

@@ -102,13 +102,21 @@ def test_the_method_gives_the_learning_rate_where_the_recipe_gives_none(method, 
     assert check({"model": "a", "data": "b", "method": method}).learning_rate == rate
 
 
-@pytest.mark.parametrize(("method", "rate"), [("full", 2e-4), ("freeze", 3e-4), ("head", 1e-2), ("lora", 1e-3)])
+@pytest.mark.parametrize(("method", "rate"), [("full", 2e-4), ("freeze", 1e-3), ("head", 3e-2), ("lora", 2e-3)])
 def test_a_head_that_starts_from_nothing_gets_a_higher_learning_rate_whoever_names_its_objective(method, rate):
     options = [("model", "a", "--model"), ("data", "b", "--data"), ("method", method, "--method")]
     named = load(None, [*options, ("objective", "sequence_classification", "--set")])
     recognised = with_default_rate(load(None, options), "sequence_classification")
     assert named.recipe.optim.learning_rate == recognised.recipe.optim.learning_rate == rate
     assert recognised.origins["optim.learning_rate"] == f"default of method {method} for sequence_classification"
+
+
+def test_under_a_new_head_a_model_of_twice_the_width_gets_half_the_learning_rate():
+    options = [("model", "a", "--model"), ("data", "b", "--data"), ("method", "full", "--method")]
+    wide = with_default_rate(load(None, options), "sequence_classification", 768)
+    assert wide.recipe.optim.learning_rate == 1e-4
+    assert wide.origins["optim.learning_rate"] == "default of method full for sequence_classification at width 768"
+    assert with_default_rate(load(None, options), "causal_lm", 768).recipe.optim.learning_rate == 5e-5
 
 
 def test_a_learning_rate_that_somebody_named_is_no_default():

@@ -59,16 +59,15 @@ def load(path_or_name: str | Path | None = None, overrides: Sequence[Override] =
     return with_default_rate(LoadedRecipe(recipe, origins, source), objective)
 
 
-def with_default_rate(loaded: LoadedRecipe, objective: str | None) -> LoadedRecipe:
-    """Return the recipe with the learning rate that fits its method and `objective`, where nobody named one.
+def with_default_rate(loaded: LoadedRecipe, objective: str | None, width: int | None = None) -> LoadedRecipe:
+    """Return the recipe with the learning rate that fits method, `objective` and `width`, where nobody named one.
 
-    Called again whenever one of the two becomes known: the method of an adapter that is gone on from, the objective
-    that was recognised from the rows.
+    Called again once rows and checkpoint have decided what the recipe leaves open.
     """
     recipe, key = loaded.recipe, "optim.learning_rate"
     if recipe.optim.learning_rate is not None and not loaded.origins.get(key, "").startswith("default"):
         return loaded
-    rate, origin = default_learning_rate(recipe.method.name, objective)
+    rate, origin = default_learning_rate(recipe.method.name, objective, width)
     optim = recipe.optim.model_copy(update={"learning_rate": rate})
     return replace(loaded, recipe=recipe.model_copy(update={"optim": optim}), origins={**loaded.origins, key: origin})
 

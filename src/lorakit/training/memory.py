@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from lorakit.families import width
+
 _LIVE_PER_LAYER = 34
 """Activations of one block kept for the backward pass, in multiples of the hidden width (Korthikanti et al. 2022,
 arXiv:2205.05198, equation 1: 34 s b h bytes in 16 bits; here counted in numbers, 17 of which are kept)."""
@@ -36,11 +38,11 @@ def per_token(config: Mapping[str, Any], vocabulary: int, labelled_share: float,
         labelled_share: Share of the tokens whose scores are computed, in (0, 1].
         bytes_each: Bytes of one activation: 4 in float32, 2 in bfloat16.
     """
-    width = int(config.get("hidden_size") or config.get("n_embd") or config.get("d_model") or 1024)
+    hidden = width(config) or 1024
     layers = int(config.get("num_hidden_layers") or config.get("n_layer") or config.get("num_layers") or 24)
     # Scores, their float32 copy, and the gradient of both.
     scores = vocabulary * 3 * 4 * labelled_share
-    return int(width * layers * _LIVE_PER_LAYER / 2 * bytes_each + scores)
+    return int(hidden * layers * _LIVE_PER_LAYER / 2 * bytes_each + scores)
 
 
 def budget(free: int, each: int, longest: int, step: int, device: torch.device) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorakit.errors import LorakitError
+from lorakit.families import width
 from lorakit.recipe import LoadedRecipe, Recipe, load, with_default_rate
 from lorakit.recipe.writing import shared_values
 from lorakit.training.events import NoteEvent, Reporter
@@ -142,7 +143,7 @@ def _prepare(given: LoadedRecipe, output: Path, accelerator: Any) -> Prepared:
 
     loaded = follow_parent(given, open_target(given.recipe.model.name, given.recipe.model.revision))
     rows = prepare_rows(loaded.recipe)
-    loaded = with_default_rate(loaded, rows.objective.name)
+    loaded = with_default_rate(loaded, rows.objective.name, width(rows.checkpoint.config))
     built = build(loaded.recipe, rows, accelerator.device, accelerator.num_processes)
     return Prepared(
         given=given,
