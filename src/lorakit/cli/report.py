@@ -82,7 +82,8 @@ def _quality(result: TrainResult) -> str:
     """Return what the best evaluation measured besides its loss."""
     state, head = result.state, result.prepared.rows.objective.head
     best = next((entry for entry in state.history if entry["step"] == state.best_step), {})
-    shown = [f"{name.replace('_', ' ')} {value:.1%}" for name, value in best.items() if name.endswith("accuracy")]
+    told = {name: value for name, value in best.items() if name not in ("step", "train", "evaluation")}
+    shown = [f"{name.replace('_', ' ')} {value:.1%}" for name, value in told.items() if not name.endswith("_loss")]
     if head.task in ("causal_lm", "seq2seq_lm"):
         shown = [f"perplexity {result.perplexity:.2f}"]
     return "".join(f" · {words}" for words in shown)

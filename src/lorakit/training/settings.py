@@ -61,7 +61,7 @@ class TrainSettings(_Section):
     max_steps: int | None = Field(default=None, ge=1)
     """Take exactly this many optimizer steps, however many or few epochs that is."""
     tokens_per_step: int | None = Field(default=None, ge=1)
-    """Tokens of one optimizer step over all processes; left out, with rows_per_step: 8192, or 32 rows of one label."""
+    """Tokens of one optimizer step over all processes; left out, with rows_per_step: 8192, or 32 rows with labels."""
     rows_per_step: int | None = Field(default=None, ge=1)
     """Rows of one optimizer step over all processes, instead of tokens_per_step."""
     micro_batch_tokens: int | None = Field(default=None, ge=1)

@@ -212,12 +212,13 @@ def _checked_style(target: Target, style: PromptStyle) -> PromptStyle:
 def _step_size(recipe: Recipe, objective: Objective) -> tuple[int | None, int | None]:
     """Return tokens and rows of an optimizer step, one of which is None.
 
-    A row with one label teaches one thing however long it is, so steps of such rows are counted in rows.
+    Rows that are judged, not written, teach few things each however long they are, so their steps count rows.
     """
     train = recipe.train
     if train.rows_per_step is not None or train.tokens_per_step is not None:
         return train.tokens_per_step, train.rows_per_step
-    return (None, 32) if objective.head.task in ("sequence_classification", "question_answering") else (8192, None)
+    judged = ("sequence_classification", "token_classification", "question_answering")
+    return (None, 32) if objective.head.task in judged else (8192, None)
 
 
 def _plan(
