@@ -88,6 +88,14 @@ def test_text_with_new_tokens_is_cut_into_fewer_pieces_and_written_back(folders)
     assert larger.tokenizer.decode(short) == text
 
 
+def test_the_original_of_an_enlarged_checkpoint_cuts_text_and_scores_as_before(folders):
+    base = find(str(folders["llama"]))
+    again = base.with_tokens(WORDS)[0].original
+    assert again.config == base.config
+    assert again.tokenizer("Dahlia").input_ids == base.tokenizer("Dahlia").input_ids
+    assert again.load().get_input_embeddings().num_embeddings == 400
+
+
 def test_the_checkpoint_they_were_added_to_stays_as_it_is(folders):
     base = find(str(folders["gpt2"]))
     base.with_tokens(WORDS)
@@ -215,3 +223,14 @@ def test_rows_that_are_no_rows_are_refused(tmp_path, folders, data, rows):
     (run / "hashes.json").unlink()
     with pytest.raises(CheckpointError, match=r"adapter_config.json: trainable_token_indices"):
         open_target(str(run))
+
+
+def test_two_spellings_that_a_tokenizer_reads_alike_are_refused(tmp_path):
+    from lorakit.checkpoints.creation import Shape, create
+
+    folder = tmp_path / "bert"
+    create(folder, "bert", ["one text, two texts, 서울"] * 9, Shape(2, 32, 2, 64), 460, "float32", 0, False)
+    with pytest.raises(LorakitError, match="this tokenizer reads .* as one"):
+        find(str(folder)).with_tokens(["강남", "\u1100\u1161\u11bc\u1102\u1161\u11b7"])
+    larger, _ = find(str(folder)).with_tokens(["강남"])
+    assert larger.tokenizer("강남", add_special_tokens=False).input_ids == list(larger.new_rows)

@@ -32,6 +32,7 @@ def text(manifest: Manifest) -> str:
         ("weights of the base", f"`{base.fingerprint}`"),
         ("method", ", ".join(f"{name} {_plain(value)}" for name, value in method.items()) or "—"),
         ("prompt format", _framing(manifest)),
+        *([("new tokens", f"{len(manifest.added_tokens):,}")] if manifest.added_tokens else []),
         *((name.replace("_", " "), _plain(value)) for name, value in manifest.metrics.items()),
         ("made with", ", ".join(f"{name} {version}" for name, version in manifest.libraries.items()) or "—"),
     ]
@@ -62,6 +63,19 @@ def _framing(manifest: Manifest) -> str:
 
 
 def _elsewhere(manifest: Manifest) -> str:
+    if manifest.form == "lora" and manifest.added_tokens:
+        return (
+            "With PEFT: the adapter holds the embeddings of its new tokens, for which the base first needs as many "
+            "rows as the tokenizer beside it has tokens.\n\n"
+            "```python\n"
+            'tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")\n'
+            "if len(tokenizer) > base.config.vocab_size:\n"
+            "    base.resize_token_embeddings(len(tokenizer))  # what the new rows hold does not matter\n"
+            'model = PeftModel.from_pretrained(base, "THIS_FOLDER")\n'
+            "```\n\n"
+            "Where the output layer has a bias (BERT and its kin filling in words, Phi), PEFT 0.21 leaves it out: "
+            "merge there first, `lorakit merge THIS_FOLDER -o NEW_FOLDER`."
+        )
     if manifest.form == "lora":
         return "With PEFT: load the base with transformers, then `PeftModel.from_pretrained(base, THIS_FOLDER)`."
     if manifest.form == "changed":

@@ -75,6 +75,13 @@ class Checkpoint:
         return larger, notes
 
     @property
+    def original(self) -> Checkpoint:
+        """The checkpoint as its files hold it, without new tokens."""
+        if self.new_tokens is None:
+            return self
+        return replace(self, config={**self.config, "vocab_size": self.new_tokens.stored}, new_tokens=None)
+
+    @property
     def new_rows(self) -> tuple[int, ...]:
         """Rows of the embedding that belong to new tokens."""
         return self.new_tokens.ids if self.new_tokens is not None else ()

@@ -182,10 +182,9 @@ def _is_known(tokenizer: PreTrainedTokenizerBase, token: str, pieces: Sequence[i
 
 def _check_apart(tokenizer: PreTrainedTokenizerBase, lacked: Mapping[str, Sequence[int]]) -> None:
     """Raise LorakitError for tokens of which the tokenizer's normalising leaves nothing, or the same text twice."""
-    normalizer = tokenizer.backend_tokenizer.normalizer if tokenizer.is_fast else None
     seen: dict[str, str] = {}
     for token, pieces in lacked.items():
-        plain = normalizer.normalize_str(token) if normalizer is not None else token
+        plain = _normalised(tokenizer, token)
         if not plain.strip() or not pieces:
             raise LorakitError(f"model.add_tokens: this tokenizer reads nothing in {token!r}. Remove it.")
         if plain in seen:
@@ -204,11 +203,17 @@ def _check_written_back(larger: PreTrainedTokenizerBase, tokens: Iterable[str], 
                 f"model.add_tokens: this tokenizer does not find {token!r} as a token of its own. Remove it."
             )
         written = larger.decode([number]).strip()
-        if written != token:
+        if _normalised(larger, written) != _normalised(larger, token):
             raise LorakitError(
                 f"model.add_tokens: this tokenizer would write {token!r} back as {written!r}: it takes such letters "
                 f"for bytes. Remove it."
             )
+
+
+def _normalised(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """Return a text as the tokenizer sees it: without capitals, or with Hangul taken apart."""
+    normalizer = tokenizer.backend_tokenizer.normalizer if tokenizer.is_fast else None
+    return str(normalizer.normalize_str(text)).strip() if normalizer is not None else text
 
 
 def _counted(tokens: Sequence[str] | set[str]) -> str:

@@ -33,16 +33,13 @@ def complete(wrapped: PeftModel) -> None:
     found = [module for module in wrapped.modules() if isinstance(module, TrainableTokensWrapper)]
     if not found:
         return
-    inner: Any = wrapped.get_base_model()
-    held = [module.original_module for module in found]
-    tied = [module.original_module for module in found if module.token_adapter.tied_adapter]
-    embeddings = inner.get_input_embeddings()
-    shared = getattr(embeddings, "original_module", embeddings).weight
-    apart = any(layer.weight is not shared for layer in tied)
-    missed = any(_weight(module) is shared and module not in held for module in wrapped.modules())
-    if apart or missed:
+    tied = {id(module.original_module.weight) for module in found if module.token_adapter.tied_adapter}
+    learning = {id(module.original_module.weight) for module in found if not module.token_adapter.tied_adapter}
+    bare = (layer for parent in wrapped.modules() if not _wraps(parent) for layer in parent.children())
+    if tied - learning or any(id(layer._parameters.get("weight")) in learning for layer in bare):
+        model_type = type(wrapped.get_base_model()).__name__
         raise TrainingError(
-            f"rows of new tokens cannot learn beside LoRA in this {inner.config.model_type} model: PEFT does not see "
+            f"rows of new tokens cannot learn beside LoRA in a {model_type} with these weights: PEFT does not see "
             f"which of its layers share the embeddings. Train it with method full."
         )
     for module in found:
@@ -50,8 +47,10 @@ def complete(wrapped: PeftModel) -> None:
             module.token_adapter.register_forward_hook(_with_bias)
 
 
-def _weight(module: nn.Module) -> object:
-    return module._parameters.get("weight")
+def _wraps(module: nn.Module) -> bool:
+    from peft.tuners.trainable_tokens import TrainableTokensLayer
+
+    return isinstance(module, TrainableTokensLayer)
 
 
 def _with_bias(adapter: Any, _: object, scores: Tensor) -> Tensor:

@@ -221,7 +221,8 @@ def _other(one: _Subject, against: str, format: Format, settings: DataSettings) 
 def _base_of(subject: _Subject) -> Target:
     target = subject.target
     if target.form in ("lora", "changed"):
-        return replace(target, folder=target.base.folder, form="base", manifest=None, adapter=None, notes=[])
+        base = target.base.original
+        return replace(target, base=base, folder=base.folder, form="base", manifest=None, adapter=None, notes=[])
     if target.manifest is None or target.form == "base":
         raise LorakitError(
             f"{subject.name} is a base model itself; --against base compares what was trained with what it was trained "
