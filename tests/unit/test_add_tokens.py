@@ -230,7 +230,7 @@ def test_two_spellings_that_a_tokenizer_reads_alike_are_refused(tmp_path):
 
     folder = tmp_path / "bert"
     create(folder, "bert", ["one text, two texts, 서울"] * 9, Shape(2, 32, 2, 64), 460, "float32", 0, False)
-    with pytest.raises(LorakitError, match="this tokenizer reads .* as one"):
+    with pytest.raises(LorakitError, match=r"this tokenizer reads .* as one"):
         find(str(folder)).with_tokens(["강남", "\u1100\u1161\u11bc\u1102\u1161\u11b7"])
     larger, _ = find(str(folder)).with_tokens(["강남"])
     assert larger.tokenizer("강남", add_special_tokens=False).input_ids == list(larger.new_rows)
