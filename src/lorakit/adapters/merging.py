@@ -67,7 +67,7 @@ def fold(target: Target, folder: Path, dtype: str | None = None) -> None:
 
 
 def _untie(skeleton: PreTrainedModel, places: dict[str, Place], edits: dict[str, Edit]) -> None:
-    """Store the output layer on its own, and what transformers no longer ties then either: its bias, more embeddings."""
+    """Store the output layer on its own, and what transformers no longer ties then: its bias, more embeddings."""
     head = ties.head_name(skeleton)
     for copy, original in ties.copies(skeleton).items():
         if copy == head or ties.can_say_untied(skeleton):

@@ -201,7 +201,10 @@ class Checkpoint:
 
 
 def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the id that pads rows: the padding token's, else that of the end-of-sequence token, else 0."""
+    """Return the id that fills the places of shorter rows: the padding token, else the end-of-sequence token, else 0.
+
+    A decoder with a classifier looks for the last token that differs from ``config.pad_token_id``; it must be this one.
+    """
     for found in (tokenizer.pad_token_id, tokenizer.eos_token_id):
         if isinstance(found, int):
             return found
