@@ -61,10 +61,11 @@ def attend(
         raise ValueError("packed attention takes one row and no mask")
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     lengths = segment_lengths or (query.shape[2],)
-    dtype = query.dtype
-    if dtype == torch.bfloat16 and query.device.type == "cpu":
-        # The processor's bfloat16 attention is slower and holds more (benchmarks/packed_steps.py: 0.6, 2.3 times).
-        query, key, value = query.float(), key.float(), value.float()
+    # Under autocast a rotation of positions widens query and key (Llama), and value alone tells the dtype computed in.
+    dtype = value.dtype
+    # The processor's bfloat16 attention is slower and holds more (benchmarks/packed_steps.py: 0.6, 2.3 times).
+    wide = dtype == torch.bfloat16 and query.device.type == "cpu"
+    query, key, value = (projected.to(torch.float32 if wide else dtype) for projected in (query, key, value))
     pieces = []
     # Autocast would round again what has just been widened.
     with torch.autocast(query.device.type, enabled=False):
