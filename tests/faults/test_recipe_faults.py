@@ -47,7 +47,7 @@ def test_all_faults_are_told_at_once(tmp_path, monkeypatch):
         ("train: fast", "train", 'is "fast"; must be a mapping of its settings.'),
         ("optim: {learning_rate: .inf}", "optim.learning_rate", "is .inf; must be a number above 0. Infinity"),
         ("optim: {clip: .nan}", "optim.clip", "is .nan; must be a number above 0."),
-        ("optim: adamq", "optim.name", "is \"adamq\"; must be adamw or sgd. Did you mean 'adamw'?"),
+        ("optim: adamq", "optim.name", "is \"adamq\"; must be adamw, sgd or adafactor. Did you mean 'adamw'?"),
         ("method: {dora: no}", "method.dora", 'is "no"; must be true or false.'),
         ("method: {targets: c_attn}", "method.targets", "must be all-linear or a list. For one, write [c_attn]."),
         ("method: 3", "method.name", "is 3; must be full, freeze, head or lora."),
@@ -220,6 +220,16 @@ def test_of_two_keys_that_exclude_each_other_the_second_is_at_fault(text, line, 
     found = only(GOOD + text)
     assert found[:2] == (line, where)
     assert f"cannot stand beside {problem}. Keep one of the two." in found[2]
+
+
+@pytest.mark.parametrize("method", ["", "method: lora\n", "method: {rank: 4}\n"])
+def test_steps_in_proportion_to_a_weight_are_refused_where_weights_start_at_zero(method, only):
+    assert only(GOOD + "optim: {name: adafactor, learning_rate: 0.01}\n" + method)[1] == "optim.name"
+
+
+def test_adafactor_needs_a_learning_rate_of_its_own(only):
+    found = only(GOOD + "method: full\noptim: adafactor\n")
+    assert found[1:] == ("optim.learning_rate", "is missing; must be a number above 0.")
 
 
 def test_a_stream_needs_a_number_of_steps_and_a_file_to_evaluate_on(faults):

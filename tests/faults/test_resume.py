@@ -28,7 +28,11 @@ SETTINGS = {
     "train__micro_batch_tokens": 90,
     "optim__learning_rate": 3e-3,
 }
-METHODS = {"lora": {"method": {"name": "lora", "rank": 4, "dropout": 0.1}}, "full": {"method": "full"}}
+METHODS = {
+    "lora": {"method": {"name": "lora", "rank": 4, "dropout": 0.1}},
+    "full": {"method": "full"},
+    "adafactor": {"method": "full", "optim": {"name": "adafactor", "learning_rate": 3e-3}},
+}
 TOTAL = 10
 
 
@@ -82,6 +86,7 @@ STOPS = {
     "SIGINT, then SIGHUP": ("lora", [(6, signal.SIGINT), (7, signal.SIGHUP)]),
     "at every step": ("lora", [(step, signal.SIGTERM) for step in range(1, TOTAL + 1)]),
     "full": ("full", [(3, signal.SIGTERM)]),
+    "adafactor": ("adafactor", [(3, signal.SIGTERM)]),
 }
 
 

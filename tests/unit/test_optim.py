@@ -9,7 +9,7 @@ from conftest import tiny_gpt2, tiny_llama
 from lorakit import families, methods
 from lorakit.methods.settings import LoraSettings
 from lorakit.training.optim import build, learning_rate_at
-from lorakit.training.settings import AdamWSettings, SgdSettings
+from lorakit.training.settings import AdafactorSettings, AdamWSettings, SgdSettings
 
 
 def course(total, **settings):
@@ -51,7 +51,14 @@ def groups_by_name(model, settings):
     ]
 
 
-@pytest.mark.parametrize("settings", [AdamWSettings(weight_decay=0.1), SgdSettings(weight_decay=0.1)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        AdamWSettings(weight_decay=0.1),
+        SgdSettings(weight_decay=0.1),
+        AdafactorSettings(weight_decay=0.1, learning_rate=1e-3),
+    ],
+)
 def test_matrices_decay_and_embeddings_biases_and_norms_do_not(settings):
     (rate, decayed), (none, rest) = groups_by_name(tiny_gpt2(), settings)
     assert (rate, none) == (0.1, 0.0)
@@ -93,3 +100,16 @@ def test_adamw_takes_the_step_of_its_paper():
         layer.weight.grad = torch.tensor([pair])
         optimizer.step()
     assert layer.weight.tolist()[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_adafactor_takes_a_first_step_in_proportion_to_the_size_of_a_matrix():
+    """Shazeer & Stern 2018, algorithm 5, first step: the moments are those of the gradient alone."""
+    layer = torch.nn.Linear(3, 2, bias=False).double()
+    before, gradient = layer.weight.detach().clone(), torch.tensor([[0.3, -2.0, 1.0], [0.1, 0.4, -0.7]]).double()
+    rows, columns = gradient.square().mean(1, keepdim=True), gradient.square().mean(0, keepdim=True)
+    update = gradient / (rows * columns / rows.mean()).sqrt()
+    update = update / max(1.0, float(update.square().mean().sqrt()))
+    layer.weight.grad = gradient
+    build(layer, AdafactorSettings(learning_rate=0.01), 0.01).step()
+    expected = before - 0.01 * float(before.square().mean().sqrt()) * update
+    assert torch.allclose(layer.weight, expected, rtol=1e-5)

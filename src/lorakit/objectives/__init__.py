@@ -65,6 +65,6 @@ def choose(format: FormatName, kind: Kind) -> str:
             return name
     learned = sorted({read for name in OBJECTIVES if kind in KINDS[name] for read in FORMATS[name]})
     raise DataError(
-        f"rows of the format {format!r} cannot be learned by an {kind.replace('_', '-')} model. It learns "
-        f"{', '.join(learned)}. Give such rows, or another model."
+        f"rows of the format {format} cannot be learned by this model, which is of the kind {kind.replace('_', '-')} "
+        f"and learns {', '.join(learned)}. Name columns of such a format in data.columns, or give another model."
     )

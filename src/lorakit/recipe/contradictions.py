@@ -22,6 +22,9 @@ def contradictions(document: Document) -> Iterator[tuple[KeyPath, str]]:
             first, second = sorted(pair, key=lambda path: _order(document.places.get(path)))
             yield second, f"cannot stand beside {dotted(first)}{_at(document, first)}. Keep one of the two."
     yield from _streaming(document)
+    if _get(document, ("optim", "name")) == "adafactor" and _get(document, ("method", "name")) in (None, "lora"):
+        problem = "steps in proportion to the size of a weight, and one of each pair of LoRA starts at zero"
+        yield ("optim", "name"), f"{problem}, where it would stay. Use adamw, or method: full."
     if isinstance(document.places.get(("model", "name")), str) and _get(document, ("model", "revision")) is not None:
         named, pinned = document.places[("model", "name")], document.places.get(("model", "revision"))
         if isinstance(pinned, int):

@@ -71,7 +71,8 @@ def accepted(path: KeyPath) -> str:
         return join([*word, "a mapping of its settings"])
     branches = [branch for branch in _at(path) if branch.get("type") != "null"]
     # A mapping last: its list of keys would swallow what follows.
-    return join([_words(branch) for branch in sorted(branches, key=lambda branch: branch.get("type") == "object")])
+    ordered = sorted(branches, key=lambda branch: branch.get("type") == "object")
+    return join(list(dict.fromkeys(map(_words, ordered))))
 
 
 def join(words: list[str]) -> str:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from lorakit.training.settings import AdamWSettings, OptimSettings
+from lorakit.training.settings import AdafactorSettings, AdamWSettings, OptimSettings
 
 
 def build(model: nn.Module, settings: OptimSettings, learning_rate: float) -> torch.optim.Optimizer:
@@ -29,6 +29,8 @@ def build(model: nn.Module, settings: OptimSettings, learning_rate: float) -> to
     if isinstance(settings, AdamWSettings):
         betas = (settings.beta1, settings.beta2)
         return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, eps=settings.epsilon, fused=True)
+    if isinstance(settings, AdafactorSettings):
+        return torch.optim.Adafactor(groups, lr=learning_rate)
     return torch.optim.SGD(groups, lr=learning_rate, momentum=settings.momentum)
 
 

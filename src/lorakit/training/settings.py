@@ -50,7 +50,18 @@ class SgdSettings(_Optimizer):
     """Share of the last update kept."""
 
 
-OptimSettings = Annotated[AdamWSettings | SgdSettings, Field(discriminator="name")]
+class AdafactorSettings(_Optimizer):
+    """Steps in proportion to the size of each matrix, its moments kept as a row and a column (Shazeer & Stern 2018,
+    arXiv:1804.04235, algorithm 5): what T5 was trained with, and its weights, which differ a hundredfold, ask for."""
+
+    name: Literal["adafactor"] = "adafactor"
+    learning_rate: float = Field(gt=0)
+    """Highest learning rate, as a share of the root mean square of a weight: 1e-3 to fine-tune, 1e-2 to pretrain."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decay of weight matrices; biases, norms and embeddings are never decayed."""
+
+
+OptimSettings = Annotated[AdamWSettings | SgdSettings | AdafactorSettings, Field(discriminator="name")]
 
 
 class TrainSettings(_Section):
