@@ -191,6 +191,16 @@ def test_evaluate_refuses_float16_for_t5_too(here, trained):
     assert "activations of type t5 outgrow" in said
 
 
+def test_t5_is_never_stored_in_float16_by_a_merge(here, folder, trained):
+    trained("spans")
+    assert "activations of type t5 outgrow" in fault(run("merge", "spans", "-o", "merged-half", "--dtype", "float16"))
+    assert not (folder / "merged-half").exists()
+
+
+def test_after_spans_the_next_command_asks_for_a_hidden_span(here, trained):
+    assert "lorakit generate spans 'One <extra_id_0> is hidden.'" in plain(trained("spans").stderr)
+
+
 def test_t5_computes_in_bfloat16(here, trained):
     trained("spans")
     done(run("generate", "spans", "The fox", "--dtype", "bfloat16", "--max-new-tokens", "3"))

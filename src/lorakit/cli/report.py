@@ -91,14 +91,17 @@ def _quality(result: TrainResult) -> str:
 
 def _next_command(result: TrainResult) -> str:
     """Return the command that uses what was trained."""
-    folder, task = shlex.quote(str(result.folder)), result.prepared.rows.objective.head.task
+    rows = result.prepared.rows
+    folder, task, tokenizer = shlex.quote(str(result.folder)), rows.objective.head.task, rows.target.tokenizer
     if task == "causal_lm":
-        return f"lorakit generate {folder} " + ('"..."' if result.prepared.rows.format.name != "text" else '"Once"')
-    if task == "masked_lm" or task == "masked_lm_nsp":
-        return f'lorakit predict {folder} "One [MASK] is hidden."'
+        return f"lorakit generate {folder} " + ('"..."' if rows.format.name != "text" else '"Once"')
+    if rows.objective.name in ("masked_lm", "span_corruption"):
+        hidden = "<extra_id_0>" if "<extra_id_0>" in tokenizer.get_vocab() else tokenizer.mask_token
+        verb = "predict" if rows.objective.name == "masked_lm" else "generate"
+        return f"lorakit {verb} {folder} {shlex.quote(f'One {hidden} is hidden.')}"
     if task == "question_answering":
         return f'lorakit predict {folder} "..." --question "..."'
-    pair = ' --pair "..."' if any("text_pair" in row.fields for row in result.prepared.rows.evaluation_rows[:1]) else ""
+    pair = ' --pair "..."' if any("text_pair" in row.fields for row in rows.evaluation_rows[:1]) else ""
     return f'lorakit {"generate" if task == "seq2seq_lm" else "predict"} {folder} "..."{pair}'
 
 

@@ -15,9 +15,9 @@ from lorakit.errors import LorakitError
 
 def position_limit(model: PreTrainedModel) -> int | None:
     """Return how many tokens the model can read, or None where nothing bounds it."""
-    family = families.of(model.config.model_type, tuple(model.config.architectures or (type(model).__name__,)))
-    limit = getattr(model.config, family.positions, None) if family.positions else None
-    return int(limit) if limit is not None else None
+    config = model.config
+    family = families.of(config.model_type, tuple(config.architectures or (type(model).__name__,)), config.to_dict())
+    return family.usable_positions(config.to_dict())
 
 
 def check_length(prompt: Sequence[int], limit: int | None, which: str) -> None:

@@ -19,6 +19,7 @@ from lorakit.checkpoints.locating import Located
 from lorakit.errors import LorakitError
 from lorakit.workflows import tasks
 from lorakit.workflows.observing import NEW_TOKENS, Observed, observe
+from lorakit.workflows.placing import check_range
 from lorakit.workflows.probing import probes_for
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def merge(
     """
     opened = open_target(target, base=base)
     check_foldable(opened)
+    check_range(dtype, opened.base.family)
     output = Path(output).expanduser()
     _check_output(opened, output, force)
     probes = probes_for(opened, data, room=NEW_TOKENS)

@@ -17,6 +17,16 @@ def check_place(device: str, dtype: str) -> None:
             raise LorakitError(f'{name} is "{given}"; must be {listed}. {nearest(given, accepted)}'.rstrip())
 
 
+def check_range(dtype: str | None, *families: Family) -> None:
+    """Raise LorakitError where a model is to compute, or to be stored, in a dtype that its activations outgrow."""
+    outgrown = [family.model_type for family in families if not family.fp16]
+    if dtype == "float16" and outgrown:
+        raise LorakitError(
+            f"dtype is float16, whose largest number activations of type {outgrown[0]} outgrow: scores would be "
+            f"infinite or not a number. Use --dtype bfloat16 (as small) or float32."
+        )
+
+
 def place(device: str = "auto", dtype: str = "auto", *families: Family) -> tuple[str, str]:
     """Return the device and the dtype to load models with.
 
@@ -29,12 +39,7 @@ def place(device: str = "auto", dtype: str = "auto", *families: Family) -> tuple
         LorakitError: No such device or dtype, this computer does not have the device, or a model outgrows the dtype.
     """
     check_place(device, dtype)
-    outgrown = [family.model_type for family in families if not family.fp16]
-    if dtype == "float16" and outgrown:
-        raise LorakitError(
-            f"dtype is float16, whose largest number activations of type {outgrown[0]} outgrow: scores would be "
-            f"infinite or not a number. Use --dtype bfloat16 (as small) or float32."
-        )
+    check_range(dtype, *families)
     import torch
 
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
