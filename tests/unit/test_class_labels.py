@@ -118,8 +118,19 @@ def test_an_empty_text_is_refused_with_its_row(text):
         trained.encode([Row({"text": text, "label": "a"}, "rows.csv", 7)])
 
 
+def pair_of(text: str, other: str | None) -> Row:
+    return Row({"text": text, "label": "a"} | ({"text_pair": other} if other is not None else {}), "rows.csv", 7)
+
+
+@pytest.mark.parametrize(("learned", "asked", "said"), [("b", None, "pairs of texts"), (None, "b", "single texts")])
+def test_what_learned_pairs_reads_no_single_text_and_the_other_way_round(learned, asked, said):
+    trained = objective([pair_of("x", learned), *rows("label", "b")])
+    with pytest.raises(DataError, match=f"rows.csv line 7: this model learned {said}"):
+        trained.encode([pair_of("x", asked)])
+
+
 def test_a_missing_second_text_is_refused_with_its_row():
-    trained = objective(rows("label", "a", "b"))
+    trained = objective(rows("label", "a", "b"), pairs=True)
     given = [Row({"text": "x", "text_pair": pair, "label": "a"}, "rows.csv", 1 + len(pair)) for pair in ("yes", "")]
     with pytest.raises(DataError, match=r"rows.csv line 1: text_pair is empty"):
         trained.encode(given)

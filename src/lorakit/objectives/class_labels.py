@@ -153,8 +153,13 @@ def weights_of(
     return {label: total / (len(labels) * counts[label]) for label in labels}
 
 
+def paired(rows: Sequence[Row]) -> bool:
+    """Return whether rows hold two texts to be compared."""
+    return any(row.fields.get("text_pair") is not None for row in rows)
+
+
 def resolved(settings: SequenceClassificationSettings, rows: Sequence[Row]) -> SequenceClassificationSettings:
-    """Return the settings with everything filled in that the training rows decide: labels, problem and weights.
+    """Return the settings with everything filled in that the training rows decide: labels, problem, weights, pairs.
 
     Args:
         settings: As in the recipe.
@@ -169,6 +174,7 @@ def resolved(settings: SequenceClassificationSettings, rows: Sequence[Row]) -> S
         "labels": list(labels),
         "problem": next(name for name, meant in PROBLEMS.items() if meant == problem),
         "class_weights": weights_of(rows, labels, settings),
+        "pairs": paired(rows) if settings.pairs is None else settings.pairs,
     }
     return settings.model_copy(update=named)
 

@@ -210,7 +210,13 @@ class SequenceClassification(Shared):
 
     def _framed(self, rows: Sequence[Row]) -> list[Framed]:
         """Frame the texts of rows; what would end a decoder's text with the padding id is cut off."""
-        paired = any(row.fields.get("text_pair") is not None for row in rows)
+        paired = class_labels.paired(rows)
+        if rows and self.job.settings.pairs not in (None, paired):
+            learned, given = ("pairs of texts", "one") if self.job.settings.pairs else ("single texts", "two")
+            raise DataError(
+                f"{rows[0].where}: this model learned {learned}, and the row has {given}. Give text"
+                f"{' and text_pair (lorakit predict: --pair)' if self.job.settings.pairs else ' alone'}."
+            )
         for role in ("text", "text_pair") if paired else ("text",):
             for row in rows:
                 if not row.fields.get(role):

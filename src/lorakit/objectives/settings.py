@@ -63,6 +63,8 @@ class SequenceClassificationSettings(_Objective):
     """One label a text, several, or a number; left out: by the column, `label`, `labels` or `score`."""
     class_weights: Literal["balanced"] | dict[str, float] | None = None
     """Weight of each label in the loss; `balanced`: the rarer, the heavier; left out: all alike."""
+    pairs: bool | None = None
+    """Whether two texts are compared; left out: whether the training rows have `text_pair`."""
 
 
 class TokenClassificationSettings(_Objective):
