@@ -14,13 +14,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from conftest import save_checkpoint, tiny_gpt2, tiny_llama
 from lorakit import methods
+from lorakit.adapters import card
 from lorakit.adapters.bundle import open_target, write_bundle
 from lorakit.adapters.manifest import FORMAT, Base, Manifest
 from lorakit.checkpoints.finding import Checkpoint, find, tokenizer_fingerprint
 from lorakit.checkpoints.folders import whole_folder
 from lorakit.errors import CheckpointError, LorakitError
 from lorakit.methods.settings import FreezeSettings, FullSettings, HeadSettings, LoraSettings
-from lorakit.types import PromptStyle
+from lorakit.types import Head, PromptStyle
 from lorakit.workflows.merging import merge
 
 IDS_BT = torch.arange(40).reshape(2, 20) * 7 % 400
@@ -291,7 +292,18 @@ def test_opening_does_not_move_the_random_numbers(tmp_path, gpt2_folder):
 
 def test_the_card_names_the_base_and_the_prompt_format(tmp_path, llama_folder):
     trained_run(tmp_path / "run", find(str(llama_folder)), LoraSettings(), "lora")
-    card = (tmp_path / "run" / "README.md").read_text()
-    assert "local:tiny-llama" in card
-    assert '" => "' in card
-    assert tiny_llama().config.model_type not in card.splitlines()[0]
+    said = (tmp_path / "run" / "README.md").read_text()
+    assert "local:tiny-llama" in said
+    assert '" => "' in said
+    assert tiny_llama().config.model_type not in said.splitlines()[0]
+
+
+def test_the_card_of_a_classifier_names_its_labels_and_the_class_that_loads_it():
+    base = Base(identity="local:x", fingerprint=f"sha256:{0:064}", model_type="bert")
+    head = Head("sequence_classification", ("good", "not|so"), "single_label_classification")
+    text = card.text(Manifest(form="full", base=base, head=head))
+    assert "pipeline_tag: text-classification" in text
+    assert "`lorakit predict THIS_FOLDER" in text
+    assert "| labels | `good`, `not\\|so` |" in text
+    assert "AutoModelForSequenceClassification" in text
+    assert "prompt" not in text

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 from lorakit.adapters.manifest import Manifest
+from lorakit.checkpoints.heads import AUTO, writes
+from lorakit.types import HeadTask
 
 _WHAT = {
     "lora": "A LoRA adapter",
@@ -14,15 +17,37 @@ _WHAT = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Purpose:
+    tag: str
+    """Name of the task on the Hub."""
+    arguments: str
+    """Of `lorakit`, after them what is asked."""
+    limits: str
+
+
+_PURPOSES: dict[HeadTask, _Purpose] = {
+    "causal_lm": _Purpose("text-generation", 'generate THIS_FOLDER "..."', "It writes text"),
+    "seq2seq_lm": _Purpose("text2text-generation", 'generate THIS_FOLDER "..."', "It writes text"),
+    "masked_lm": _Purpose("fill-mask", 'predict THIS_FOLDER "... [MASK] ..."', "It fills in hidden words"),
+    "masked_lm_nsp": _Purpose("fill-mask", 'predict THIS_FOLDER "... [MASK] ..."', "It fills in hidden words"),
+    "sequence_classification": _Purpose("text-classification", 'predict THIS_FOLDER "..."', "It labels texts"),
+    "token_classification": _Purpose("token-classification", 'predict THIS_FOLDER "..."', "It finds names in texts"),
+    "question_answering": _Purpose(
+        "question-answering", 'predict THIS_FOLDER "TEXT" --question "..."', "It finds answers in texts"
+    ),
+}
+
+
 def text(manifest: Manifest) -> str:
     """Return the card in Markdown, with the front matter that the Hub reads; free of paths of this computer."""
-    base = manifest.base
+    base, purpose = manifest.base, _PURPOSES[manifest.head.task]
     on_hub = ":" not in base.identity
     front = [
         "---",
         f"library_name: {'peft' if manifest.form == 'lora' else 'transformers'}",
         *([f"base_model: {base.identity}"] if on_hub else []),
-        "pipeline_tag: text-generation",
+        f"pipeline_tag: {purpose.tag}",
         "tags: [lorakit]",
         "---",
     ]
@@ -31,7 +56,8 @@ def text(manifest: Manifest) -> str:
         ("base", base.identity + (f" at {base.revision}" if base.revision else "")),
         ("weights of the base", f"`{base.fingerprint}`"),
         ("method", ", ".join(f"{name} {_plain(value)}" for name, value in method.items()) or "—"),
-        ("prompt format", _framing(manifest)),
+        *([("prompt format", _framing(manifest))] if writes(manifest.head) else []),
+        *([("labels", _listed(manifest.head.labels))] if manifest.head.labels else []),
         *([("new tokens", f"{len(manifest.added_tokens):,}")] if manifest.added_tokens else []),
         *((name.replace("_", " "), _plain(value)) for name, value in manifest.metrics.items()),
         ("made with", ", ".join(f"{name} {version}" for name, version in manifest.libraries.items()) or "—"),
@@ -41,10 +67,10 @@ def text(manifest: Manifest) -> str:
         f"# {_what(manifest)} made from {base.identity}",
         "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)]),
         "## Use",
-        'With [lorakit](https://pypi.org/project/lorakit): `lorakit generate THIS_FOLDER "..."`.',
+        f"With [lorakit](https://pypi.org/project/lorakit): `lorakit {purpose.arguments}`.",
         _elsewhere(manifest),
         "## Intended use and limits",
-        "It writes text like the rows it was trained on. What it says may be wrong; check it before relying on it.",
+        f"{purpose.limits} like those it was trained on. What it says may be wrong; check it before relying on it.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -80,7 +106,12 @@ def _elsewhere(manifest: Manifest) -> str:
         return "With PEFT: load the base with transformers, then `PeftModel.from_pretrained(base, THIS_FOLDER)`."
     if manifest.form == "changed":
         return "For other libraries, make a whole model of it: `lorakit merge THIS_FOLDER -o NEW_FOLDER`."
-    return "With transformers: `AutoModelForCausalLM.from_pretrained(THIS_FOLDER)`."
+    return f"With transformers: `{AUTO[manifest.head.task]}.from_pretrained(THIS_FOLDER)`."
+
+
+def _listed(labels: tuple[str, ...]) -> str:
+    more = f" and {len(labels) - 20:,} more" if len(labels) > 20 else ""
+    return ", ".join(f"`{label}`".replace("|", "\\|") for label in labels[:20]) + more
 
 
 def _plain(value: object) -> str:

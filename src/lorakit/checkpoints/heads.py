@@ -12,7 +12,7 @@ from lorakit.types import Head, HeadTask, Problem
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-_AUTO: dict[HeadTask, str] = {
+AUTO: dict[HeadTask, str] = {
     "causal_lm": "AutoModelForCausalLM",
     "masked_lm": "AutoModelForMaskedLM",
     "masked_lm_nsp": "AutoModelForPreTraining",
@@ -21,6 +21,7 @@ _AUTO: dict[HeadTask, str] = {
     "token_classification": "AutoModelForTokenClassification",
     "question_answering": "AutoModelForQuestionAnswering",
 }
+"""What a head's scores are about -> transformers' Auto class of it."""
 
 _DEFAULTS: dict[Kind, Head] = {
     "decoder": Head("causal_lm"),
@@ -35,7 +36,7 @@ def auto_class(head: Head) -> Any:
     """Return transformers' Auto class of a head."""
     import transformers
 
-    return getattr(transformers, _AUTO[head.task])
+    return getattr(transformers, AUTO[head.task])
 
 
 def model_class(head: Head, config: PretrainedConfig) -> Any:
