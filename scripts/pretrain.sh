@@ -15,10 +15,22 @@ esac
 shift
 work="build/$name"
 
+learn() { # RECIPE FOLDER: train, or go on where it was stopped; what is done is not done again
+  if [[ -e "$2/manifest.json" ]]; then return; fi
+  if [[ -e "$2/checkpoints" ]]; then lorakit train --resume -o "$2"; else lorakit train "$1" -o "$2"; fi
+}
+
 if [[ "${1:-}" != --resume ]]; then
+  rm -rf "$work"
+  mkdir -p "$work"
   python -m scripts.corpus -o "$work/corpus.txt" --evaluation "$work/heldout.txt" --seed 0
-  lorakit new "${shape[@]}" --tokenizer-from "$work/corpus.txt" --positions 256 --seed 0 -o "$work/random" --force
+  lorakit new "${shape[@]}" --tokenizer-from "$work/corpus.txt" --positions 256 --seed 0 -o "$work/random"
 fi
-lorakit train "scripts/$name.yaml" -o "$work/run" "$@"
+if [[ "$name" == tiny-bert ]]; then
+  learn scripts/tiny-bert.yaml "$work/shorter"
+  learn scripts/tiny-bert-longer.yaml "$work/run"
+else
+  learn "scripts/$name.yaml" "$work/run"
+fi
 lorakit merge "$work/run" -o "src/lorakit/builtin/$name" --dtype bfloat16 --data "$work/heldout.txt" --force
 cat "scripts/$name-card.md" >> "src/lorakit/builtin/$name/README.md"
