@@ -55,6 +55,13 @@ def test_a_loss_that_never_fell_is_not_learning():
     assert found.sentence == "the evaluation loss never fell below its start, 3.000"
 
 
+def test_a_loss_that_only_rose_while_training_fell_is_overfitting_and_asks_for_no_higher_rate():
+    found = verdict(0.7, (0.1, 2.0), (0.0, 5.0))
+    assert found.kind == "overfitting"
+    assert found.sentence.startswith("the evaluation loss never fell below its start, 0.700, while training fell to 0.0")
+    assert "a lower optim.learning_rate" in found.advice
+
+
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_at_the_end_is_said(broken):
     found = verdict(3.0, (2.0, 1.5), (1.0, broken))

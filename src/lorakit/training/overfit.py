@@ -26,6 +26,13 @@ def judge(state: State) -> Verdict:
     the weights then fit the rows themselves.
     """
     first, best = state.first_loss or 0.0, state.best_loss or 0.0
+    if state.history and state.best_step == 0 and (learned := state.history[-1]["train"]) < 0.8 * first:
+        return Verdict(
+            "overfitting",
+            f"the evaluation loss never fell below its start, {first:.3f}, while training fell to {learned:.3f}: the "
+            f"rows were remembered and nothing that they share. What is kept has learned nothing",
+            "More rows, a lower optim.learning_rate or more evaluation rows (data.eval) would help.",
+        )
     if not state.history or state.best_step == 0:
         return Verdict(
             "not_learning",
