@@ -20,6 +20,7 @@ from lorakit.adapters.bundle import open_target
 from lorakit.data.settings import DataSettings
 from lorakit.errors import DataError, LorakitError
 from lorakit.workflows import tasks
+from lorakit.workflows.generating import Completion, Writer
 from model_types import tiny_model
 from runs import objective, reference_loss
 from runs import rows as canonical
@@ -233,3 +234,22 @@ def test_a_sample_of_sources_keeps_all_their_references(tmp_path):
     rows = [{"source": source, "target": f"{source} {n}"} for n in range(3) for source in "abcd"]
     found = lorakit.evaluate(folder, written(tmp_path / "rows.jsonl", rows), rows=2)
     assert (found.rows, found.units) == (6, 2)
+
+
+def test_every_answer_to_a_question_is_a_reference_of_what_is_written(tmp_path, monkeypatch):
+    tokenizer = unigram_tokenizer()
+    folder = save_checkpoint(tmp_path / "t5", tiny_writer("t5", vocab_size=len(tokenizer)), tokenizer)
+    answers = [
+        {"text": text, "answer_start": "It lies by the river.".index(text)} for text in ("river", "by the river")
+    ]
+    rows = [{"question": "where?", "context": "It lies by the river.", "answers": answers}]
+
+    def each(self, prompts, settings, **_):
+        for number, prompt in enumerate(prompts):
+            yield number, [Completion(prompt, 0, "by the river", (1,), "eos", 0.0)]
+
+    monkeypatch.setattr(Writer, "each", each)
+    found = lorakit.evaluate(folder, written(tmp_path / "rows.jsonl", rows))
+    assert found.target.scores["exact_match"].value == 1.0
+    assert found.target.scores["chrf"].value == pytest.approx(100.0)
+    assert "nrefs:2" in found.signatures["bleu"]

@@ -128,13 +128,13 @@ def _tagged(objective: Objective, predicted: Sequence[Mapping[str, Any]], rows: 
 
 
 def _written(target: Target, objective: Objective, model: nn.Module, rows: Sequence[Row], tell: Tell) -> Measured:
-    """Measure likelihoods, and texts that are written once a source, against all targets of that source."""
+    """Measure likelihoods, and texts that are written once a source, against all that is right for that source."""
     from lorakit.generation.settings import DecodingSettings
     from lorakit.workflows.generating import Writer
 
     references: dict[str, list[str]] = {}
     for row in rows:
-        references.setdefault(source_of(row), []).append(_learned_text(row))
+        references.setdefault(source_of(row), []).extend(_right_texts(row))
     numbers = {source: number for number, source in enumerate(references)}
     units_R = np.array([numbers[source_of(row)] for row in rows])
     measures = _likelihoods(target, objective, model, rows, units_R, lambda done, total: None)
@@ -247,6 +247,13 @@ def _learned_text(row: Row, objective: Objective | None = None) -> str:
         return f"{fields['prompt']}{fields['completion']}"
     pair = source_and_target(fields)
     return "" if pair is None else pair[1]
+
+
+def _right_texts(row: Row) -> list[str]:
+    """Return every text that a row calls right: all answers to its question, of which the first alone is learned."""
+    if "answers" in row.fields:
+        return [str(answer["text"]) for answer in row.fields["answers"]]
+    return [_learned_text(row)]
 
 
 def _all(objective: Any) -> bool:
