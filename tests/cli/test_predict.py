@@ -12,6 +12,10 @@ from typer.testing import CliRunner
 import lorakit
 from conftest import SENTENCES, tiny_tokenizer
 from lorakit.cli.main import app
+from lorakit.cli.predictions import CsvLines
+from lorakit.data.formats import canonical, recognise
+from lorakit.data.settings import DataSettings
+from lorakit.data.sources import read
 from lorakit.errors import LorakitError
 
 LABELS = ("나쁨", "good", "[bold]bad\x1b[2J")
@@ -115,6 +119,17 @@ def test_a_csv_keeps_its_columns_and_rows_and_gets_those_of_the_prediction(class
     expected = softmax_of(classifier, "the fox, the dog")
     assert rows[0]["predicted_label"] == max(expected, key=expected.__getitem__)
     assert float(rows[0]["predicted_probability"]) == pytest.approx(max(expected.values()), abs=1e-5)
+
+
+def test_no_label_in_a_csv_of_predictions_is_read_as_no_label(tmp_path):
+    source, table = tmp_path / "said.csv", CsvLines(["text"])
+    several = ([], ["a", "b"])
+    lines = [line for labels in several for line in table.lines({"text": "the fox"}, {"labels": labels, "top": []})]
+    source.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    settings = DataSettings(train=str(source), columns={"labels": "predicted_labels"})
+    rows = read(settings.train, settings).rows
+    found, _ = canonical(rows, recognise(rows, settings.columns))
+    assert [row.fields["labels"] for row in found] == [[], ["a", "b"]]
 
 
 def test_jsonl_keeps_the_order_of_rows_of_different_length(classifier, tmp_path):

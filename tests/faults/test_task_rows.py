@@ -23,7 +23,7 @@ FAULTS = [
     (PAIR, {**PAIR, "label": ""}, "'label' is empty"),
     (PAIR, {**PAIR, "label": ["a"]}, r"'label' is a list; for several labels a row: --set data\.columns\.labels=label"),
     (LABELS, {**LABELS, "labels": None}, "'labels' is null"),
-    (LABELS, {**LABELS, "labels": ""}, "'labels' is empty"),
+    (LABELS, {**LABELS, "labels": None}, "'labels' is null"),
     (LABELS, {**LABELS, "labels": "a,,b"}, "a label of 'labels' is empty"),
     (LABELS, {**LABELS, "labels": ["a", None]}, "a label of 'labels' is null"),
     (LABELS, {**LABELS, "labels": "a|a"}, "'labels' names 'a' twice"),

@@ -80,6 +80,8 @@ def test_a_label_is_text_whatever_json_wrote(value, label):
     [
         (["a", 2], ["a", "2"]),
         ([], []),
+        ("", []),
+        (" ", []),
         ("a,b", ["a", "b"]),
         ("a | b", ["a", "b"]),
         ("one, two|three", ["one, two", "three"]),

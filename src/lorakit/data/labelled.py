@@ -21,8 +21,8 @@ def canonical_labelled(row: Row, format: Format, names: Sequence[str]) -> dict[s
     """Return the text or the two texts of a row, and its ``label``, ``labels`` or ``score``.
 
     A label is text without white space at its ends; a number, or true or false, of JSON becomes its literal. ``labels``
-    is a list of such labels, or one text that is parted at ``|``, or at commas where it holds no ``|``. A score is a
-    finite number, also written as text.
+    is a list of such labels, or one text that is parted at ``|``, or at commas where it holds no ``|``; an empty text,
+    as in a cell of a CSV, names none. A score is a finite number, also written as text.
 
     Args:
         row: As it was read.
@@ -99,8 +99,8 @@ def _label(value: Any, place: str, names: Sequence[str]) -> str:
 def _labels(value: Any, place: str, names: Sequence[str]) -> list[str]:
     if isinstance(value, dict):
         raise DataError(_inside(value, place, "score"))
-    if isinstance(value, str) and value.strip():
-        parts: list[Any] = value.split("|" if "|" in value else ",")
+    if isinstance(value, str):
+        parts: list[Any] = value.split("|" if "|" in value else ",") if value.strip() else []
     else:
         parts = value if isinstance(value, list) else [value]
     one = place if len(parts) == 1 else f"a label of {place}"
