@@ -87,6 +87,12 @@ def test_decomposed_korean_is_noted():
     assert "Korean in this form takes two to three times the tokens" in report.notes[-1]
 
 
+def test_the_note_about_decomposed_text_says_how_to_compose_it():
+    report = examine([], pairs((unicodedata.normalize("NFD", "한국어"), "b")), [], PAIRS)
+    assert "1 row (100 %) with letters" in report.notes[-1]
+    assert report.notes[-1].endswith("--set data.normalise=nfc.")
+
+
 def test_unused_columns_are_noted():
     named = Format("prompt_completion", PAIRS.columns, ("id", "label"))
     assert examine([], pairs(("a", "b")), [], named).notes == ["columns that nothing reads: 'id', 'label'."]

@@ -40,6 +40,8 @@ def korean(tmp_path):
     [
         *(("a", "Latin"), ("é", "Latin"), ("한", "Hangul"), ("ㅋ", "jamo"), ("\u1112", "jamo"), ("漢", "Han")),
         *(("か", "Kana"), ("ー", "Kana"), ("ж", "Cyrillic"), ("7", "other"), ("。", "other"), ("🙂", "other")),
+        *(("ಕ", "Kannada"), ("ກ", "Lao"), ("ක", "Sinhala"), ("Ａ", "Latin"), ("ｶ", "Kana"), ("々", "Han")),
+        *(("ﾡ", "jamo"), ("ª", "other"), ("𝐀", "other"), ("ʰ", "other"), ("\ue000", "other")),
     ],
 )
 def test_a_character_has_a_script(character, script):
@@ -81,11 +83,27 @@ def test_bytes_for_korean_are_a_warning_where_english_words_stay_whole(tmp_path)
     whole = GPT2Tokenizer(vocab=vocabulary, merges=merges)
     assert spoken(readability(KOREAN, whole), whole)[0].startswith("THIS CHECKPOINT HARDLY READS HANGUL")
     plain = GPT2Tokenizer(vocab=dict(zip(letters, range(256), strict=True)), merges=[])
-    assert spoken(readability(KOREAN, plain), plain) == []
+    assert not any("THIS CHECKPOINT" in note for note in spoken(readability(KOREAN, plain), plain))
 
 
-def test_a_tokenizer_that_reads_the_text_is_no_warning(korean):
-    assert spoken(readability(KOREAN, korean), korean) == []
+def test_one_script_that_is_read_well_has_a_line_and_no_warning(korean):
+    assert spoken(readability(KOREAN, korean), korean) == [
+        "Hangul: 2.14 tokens a word, 1.00 a character, 0 % of them unknown."
+    ]
+
+
+@pytest.mark.parametrize(("text", "script"), [("ಕನ್ನಡ ಭಾಷೆ", "KANNADA"), ("ພາສາ ລາວ", "LAO")])
+def test_a_script_of_any_name_that_is_not_read_is_a_warning(korean, text, script):
+    assert spoken(readability([text], korean), korean)[0].startswith(f"THIS CHECKPOINT CANNOT READ {script}: 100 %")
+
+
+def test_emoji_that_are_unknown_pieces_have_a_line(korean):
+    (said,) = spoken(readability(["🙂 👍", "🎉"], korean), korean)
+    assert said.startswith("Emoji, symbols, digits and punctuation: 100 % of them are unknown pieces")
+
+
+def test_a_rare_symbol_has_no_line(korean):
+    assert len(spoken(readability([*KOREAN * 20, "🙂"], korean), korean)) == 1
 
 
 def test_a_script_that_hardly_occurs_is_no_warning(korean):

@@ -116,13 +116,18 @@ def _decomposed(rows: Sequence[Row]) -> list[str]:
     written_apart = [row for row in rows if any(_is_decomposed(text) for text in _texts(row.fields))]
     if not written_apart:
         return []
-    share = 100 * len(written_apart) / len(rows)
     korean = any(not _JAMO.isdisjoint(text) for row in written_apart for text in _texts(row.fields))
     cost = "Korean in this form takes two to three times the tokens" if korean else "models have seen little of it"
     return [
-        f"{counted(len(written_apart), 'row')} ({share:.2g} %) with letters taken apart into pieces (Unicode NFD, as "
-        f"macOS writes file names; first: {written_apart[0].where}); {cost}. Compose them (NFC) unless it is meant."
+        f"{counted(len(written_apart), 'row')} ({_percent(len(written_apart) / len(rows))}) with letters taken apart "
+        f"into pieces (Unicode NFD, as macOS writes file names; first: {written_apart[0].where}); {cost}. Compose them "
+        "unless it is meant: --set data.normalise=nfc."
     ]
+
+
+def _percent(share: float) -> str:
+    # Of 100, two digits would be 1e+02.
+    return f"{100 * share:.{2 if share < 0.995 else 3}g} %"
 
 
 def _is_decomposed(text: str) -> bool:
@@ -143,7 +148,7 @@ def _leak(report: DataReport, rows: Sequence[Row], known: set[str], evaluation_r
         )
     share = len(leaked) / len(evaluation_rows)
     note = (
-        f"{len(leaked):,} of {counted(len(evaluation_rows), 'evaluation row')} ({100 * share:.2g} %) also stand in the "
+        f"{len(leaked):,} of {counted(len(evaluation_rows), 'evaluation row')} ({_percent(share)}) also stand in the "
         f"training rows (first: {leaked[0].where})."
     )
     if share > _STRONG_LEAK:

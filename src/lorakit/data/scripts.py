@@ -11,14 +11,15 @@ from typing import Any
 
 from lorakit.types import ScriptCount
 
-_NAMES = {
-    **{"CJK": "Han", "HIRAGANA": "Kana", "KATAKANA": "Kana", "KATAKANA-HIRAGANA": "Kana"},
-    **{name.upper(): name for name in ("Latin", "Greek", "Cyrillic", "Armenian", "Hebrew", "Arabic", "Ethiopic")},
-    **{name.upper(): name for name in ("Devanagari", "Bengali", "Tamil", "Telugu", "Thai", "Khmer", "Georgian")},
-}
-"""First word of a letter's Unicode name -> its script."""
 OTHER = "other"
-"""Digits, punctuation, symbols and letters of other scripts."""
+"""Digits, punctuation, emoji and other symbols, and letters that serve as such (ª, µ, 𝐀)."""
+_SCRIPTS = {
+    **dict.fromkeys(("CJK", "IDEOGRAPHIC"), "Han"),
+    **dict.fromkeys(("HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"), "Kana"),
+    **dict.fromkeys(("MODIFIER", "MATHEMATICAL", "SCRIPT", "DOUBLE-STRUCK", "BLACK-LETTER", "SUPERSCRIPT"), OTHER),
+    **dict.fromkeys(("ANGSTROM", "FEMININE", "KELVIN", "MASCULINE", "MICRO", "OHM", "VERTICAL", "TURNED"), OTHER),
+}
+"""First word of a letter's Unicode name -> its script, where that word is not what the script is called."""
 _LONGEST = 10_000
 """Characters of a text that are looked at."""
 _UNREADABLE = 0.02
@@ -63,7 +64,7 @@ def readability(texts: Sequence[str], tokenizer: Any) -> list[ScriptCount]:
 def spoken(counts: Sequence[ScriptCount], tokenizer: Any) -> list[str]:
     """Return what the user should know: a warning where a script is not read, and a line of numbers for each.
 
-    There are no lines where there is one script and it is read well. Byte-level models take every script apart, so
+    What has no script gets a line where the tokenizer does not know it. Byte-level models take every script apart, so
     that many pieces a letter are a fault only where English words stay whole.
     """
     letters = sum(one.characters for one in counts if one.script != OTHER)
@@ -71,14 +72,23 @@ def spoken(counts: Sequence[ScriptCount], tokenizer: Any) -> list[str]:
     (latin, *_) = (one for one in readability([_ENGLISH], tokenizer) if one.script == "Latin")
     needed = [one for one in common if one.characters > _INCIDENTAL * letters]
     warnings = [sentence for one in needed if (sentence := _warning(one, latin.tokens_per_character < 1))]
-    if not warnings and len(common) < 2:
-        return []
     lines = [
         f"{one.script}: {one.tokens_per_word:.2f} tokens a word, {one.tokens_per_character:.2f} a character, "
         f"{100 * one.unknown_share:.3g} % of them unknown."
         for one in common
     ]
-    return [*warnings, *lines]
+    return [*warnings, *lines, *_symbols(counts)]
+
+
+def _symbols(counts: Sequence[ScriptCount]) -> list[str]:
+    """Return a line where what has no script is not read and is more than a rare sight."""
+    total = sum(one.characters for one in counts)
+    return [
+        f"Emoji, symbols, digits and punctuation: {100 * one.unknown_share:.3g} % of them are unknown pieces, which "
+        "this checkpoint cannot tell apart."
+        for one in counts
+        if one.script == OTHER and one.unknown_share > _UNREADABLE and one.characters > _RARE * total
+    ]
 
 
 def _warning(one: ScriptCount, reads_english: bool) -> str | None:
@@ -98,13 +108,17 @@ def _warning(one: ScriptCount, reads_english: bool) -> str | None:
 
 @lru_cache(maxsize=20_000)
 def script_of(character: str) -> str:
-    """Return the script of a character, ``other`` where it has none; ``jamo`` are Korean letters outside syllables."""
-    name = unicodedata.name(character, "")
+    """Return the script of a character, ``other`` where it has none; ``jamo`` are Korean letters outside syllables.
+
+    A letter's script is the first word of its Unicode name: ``Kannada``, ``Lao``, ``Old`` of OLD ITALIC.
+    """
+    name = unicodedata.name(character, "").removeprefix("HALFWIDTH ").removeprefix("FULLWIDTH ")
     if name.startswith("HANGUL "):
         return "Hangul" if name.startswith("HANGUL SYLLABLE") else "jamo"
-    if unicodedata.category(character)[0] != "L":
+    if unicodedata.category(character)[0] != "L" or not name:
         return OTHER
-    return _NAMES.get(name.partition(" ")[0], OTHER)
+    first = name.partition(" ")[0]
+    return _SCRIPTS.get(first, first.capitalize())
 
 
 def _scripts_of(text: str) -> list[str]:
