@@ -1,30 +1,27 @@
-"""`lorakit.evaluate`: numbers against transformers, counts by hand, and what cannot be compared."""
+"""`lorakit.evaluate`: numbers against transformers, counts by hand, and rows that are refused."""
 
 from __future__ import annotations
 
 import csv
-import json
 import math
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
-from peft import LoraConfig, get_peft_model
 from sklearn.metrics import confusion_matrix, matthews_corrcoef
-from tokenizers import processors
 
 import lorakit
-from conftest import PAIRS, save_checkpoint, tiny_gpt2, tiny_llama, tiny_tokenizer
+from conftest import PAIRS, save_checkpoint, tiny_gpt2
+from encoders import encoder_folder, framing, written
 from lorakit.adapters.bundle import open_target
 from lorakit.data.settings import DataSettings
-from lorakit.errors import DataError, LorakitError
+from lorakit.errors import DataError
 from lorakit.workflows import tasks
 from lorakit.workflows.generating import Completion, Writer
-from model_types import tiny_model
 from runs import objective, reference_loss
 from runs import rows as canonical
-from writers import bart_tokenizer, tiny_writer, unigram_tokenizer
+from writers import tiny_writer, unigram_tokenizer
 
 LABELS = ("alarm", "music", "weather")
 TEXTS = (
@@ -39,47 +36,12 @@ TEXTS = (
 )
 
 
-def written(path: Path, rows) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def framing():
-    """A byte-level tokenizer that frames one text or two."""
-    tokenizer = bart_tokenizer()
-    ends = [("<s>", 0), ("</s>", 2)]
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1", special_tokens=ends
-    )
-    return tokenizer
-
-
-def encoder_folder(folder: Path, auto: str, labels=(), **changes) -> Path:
-    """A random BERT with a head."""
-    names = {"id2label": dict(enumerate(labels)), "label2id": {label: n for n, label in enumerate(labels)}}
-    changes = {"vocab_size": 350, "pad_token_id": 1, **(names if labels else {}), **changes}
-    return save_checkpoint(folder, tiny_model("bert", getattr(transformers, auto), "sdpa", **changes), framing())
-
-
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory) -> Path:
     problem = {"problem_type": "single_label_classification"}
     return encoder_folder(
         tmp_path_factory.mktemp("encoders") / "cls", "AutoModelForSequenceClassification", LABELS, **problem
     )
-
-
-def adapter_on(folder: Path, base: Path) -> Path:
-    """A LoRA pair on the tiny Llama, far enough from zero to be seen."""
-    model = get_peft_model(tiny_llama(), LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], r=2))
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(std=0.5)
-    model.peft_config["default"].base_model_name_or_path = str(base)
-    model.save_pretrained(folder, save_embedding_layers=False)
-    return folder
 
 
 def test_perplexity_and_bits_per_byte_are_those_of_the_tokens_one_by_one(gpt2_folder, pairs_file):
@@ -106,33 +68,6 @@ def test_the_cut_into_batches_changes_no_number(gpt2_folder, pairs_file, monkeyp
     whole = lorakit.evaluate(gpt2_folder, pairs_file).target.scores["perplexity"].value
     monkeypatch.setattr("lorakit.workflows.measuring._budget", lambda target: 1)
     assert lorakit.evaluate(gpt2_folder, pairs_file).target.scores["perplexity"].value == pytest.approx(whole)
-
-
-def test_an_adapter_is_set_beside_its_base_on_the_same_rows(llama_folder, pairs_file, tmp_path):
-    adapter = adapter_on(tmp_path / "adapter", llama_folder)
-    found = lorakit.evaluate(adapter, pairs_file, against="base", base=str(llama_folder))
-    alone = lorakit.evaluate(llama_folder, pairs_file).target.scores
-    assert found.against.scores == alone
-    assert found.target.scores["perplexity"] != alone["perplexity"]
-    gap = found.target.scores["perplexity"].value - alone["perplexity"].value
-    assert found.differences["perplexity"].value == pytest.approx(gap)
-
-
-def test_a_target_beside_itself_differs_by_nothing_at_all(gpt2_folder, pairs_file):
-    found = lorakit.evaluate(gpt2_folder, pairs_file, against=gpt2_folder)
-    assert {(one.value, one.low, one.high) for one in found.differences.values()} == {(0.0, 0.0, 0.0)}
-
-
-def test_models_with_other_tokens_are_compared_by_bytes_alone(gpt2_folder, pairs_file, tmp_path):
-    other = save_checkpoint(tmp_path / "other", tiny_gpt2(vocab_size=300), tiny_tokenizer(300))
-    found = lorakit.evaluate(gpt2_folder, pairs_file, against=other)
-    assert list(found.differences) == ["bits_per_byte"]
-    assert "other tokens" in found.notes[-1]
-
-
-def test_a_base_has_no_base_to_be_compared_with(gpt2_folder, pairs_file):
-    with pytest.raises(LorakitError, match=r"is a base model itself.*--against OTHER"):
-        lorakit.evaluate(gpt2_folder, pairs_file, against="base")
 
 
 def test_rows_left_out_as_too_long_are_counted_and_not_measured(gpt2_folder, tmp_path):
@@ -171,6 +106,14 @@ def test_a_label_that_was_never_learned_is_refused_with_row_and_field(classifier
 def test_rows_of_another_kind_are_refused(classifier, pairs_file):
     with pytest.raises(DataError, match=r"learned sequence_classification.*labelled.*prompt_completion"):
         lorakit.evaluate(classifier, pairs_file)
+
+
+def test_of_one_document_hidden_words_alone_are_measured(tmp_path):
+    folder = encoder_folder(tmp_path / "pretrained", "AutoModelForPreTraining")
+    file = written(tmp_path / "rows.jsonl", [{"text": "The sun is up. The lake is wide. 한강도 넓다."}])
+    found = lorakit.evaluate(folder, file)
+    assert set(found.target.scores) == {"pseudo_perplexity", "mask_accuracy"}
+    assert any("next sentences need two documents" in note for note in found.notes)
 
 
 def test_entities_and_tags_are_measured_by_words(tmp_path):

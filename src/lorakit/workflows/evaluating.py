@@ -5,26 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lorakit.adapters.bundle import Target, open_target
-from lorakit.adapters.manifest import read_local
+from lorakit.adapters.bundle import open_target
 from lorakit.checkpoints.finding import tokenizer_fingerprint
 from lorakit.data.settings import DataSettings
-from lorakit.errors import DataError, LorakitError
 from lorakit.metrics.classes import ClassScore
 from lorakit.metrics.intervals import Sampled, Score, sampled
-from lorakit.types import Format, Objective, Row
-from lorakit.workflows import evaluation_rows, tasks
+from lorakit.types import Row
+from lorakit.workflows import evaluation_rows
+from lorakit.workflows.comparing import Reading, Subject, beside, subject_of
 from lorakit.workflows.measuring import OF_TOKENS, Measured, Tell, measure
 from lorakit.workflows.placing import check_place, place
 from lorakit.workflows.preparing import fingerprint
-
-if TYPE_CHECKING:
-    from torch import nn
-
-BASE = "base"
-"""Word for the model that a target was trained on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +25,7 @@ class Side:
     """The numbers of one model."""
 
     name: str
-    """As typed."""
+    """As typed; of a base without such a head ``base, new head``."""
     scores: dict[str, Score]
     table: list[ClassScore] = field(default_factory=list)
     """A line for each class, or kind of entity."""
@@ -85,27 +78,6 @@ class Evaluation:
         return {**found, "signatures": self.signatures, "notes": list(self.notes)}
 
 
-@dataclass(frozen=True, slots=True)
-class _Subject:
-    """A model about to be measured."""
-
-    name: str
-    target: Target
-    objective: Objective
-    is_base: bool = False
-
-    def load(self, device: str, dtype: str) -> nn.Module:
-        if not self.is_base:
-            return self.target.load(dtype, "sdpa", device, merge=True)
-        model, fresh = self.target.base.load_for(self.objective.head, dtype)
-        if fresh:
-            raise LorakitError(
-                f"the base {self.target.base.identity} has no {self.objective.head.task} head to compare with "
-                f"({fresh[0]} came with the training). Compare with another trained target: --against OTHER."
-            )
-        return model.to(device).eval().requires_grad_(False)  # type: ignore[no-any-return]
-
-
 def evaluate(
     target: str | Path,
     data: str | Path | DataSettings,
@@ -127,7 +99,8 @@ def evaluate(
     Args:
         target: Run, adapter, merged or base model: a folder, a built-in name or a Hub id.
         data: Rows with what would be right: a file, a folder or `hf://name`; or settings, whose `train` says where.
-        against: ``base`` for the model `target` was trained on, or another target with the same objective.
+        against: ``base`` for the model `target` was trained on, or another target with the same objective; a base
+            that has no such head gets the one that a training begins with.
         base: Base of an adapter that does not say where it is.
         columns: Role -> column of the file, where names differ.
         rows: Measure on a seeded sample of this many rows (of text-to-text: sources).
@@ -144,12 +117,13 @@ def evaluate(
     settings = data if isinstance(data, DataSettings) else DataSettings(train=str(data), columns=dict(columns or {}))
     opened = open_target(str(target), base=base)
     read, format, notes = evaluation_rows.read(settings, opened, rows, seed)
-    subjects = [_Subject(str(target), opened, _objective(opened, format, settings))]
+    reading = Reading(read, format, settings)
+    subjects = [subject_of(str(target), opened, reading)]
     if against is not None:
-        subjects.append(_other(subjects[0], str(against), format, settings))
+        subjects.append(beside(subjects[0], str(against), reading))
     for subject in subjects:
         evaluation_rows.check_labels(read, format, subject.objective.head, subject.name)
-    notes = [*(note for subject in subjects for note in subject.target.notes), *notes]
+    notes = [*dict.fromkeys(note for subject in subjects for note in subject.notes), *notes]
     read, left_out = evaluation_rows.read_by_all([subject.objective for subject in subjects], read)
     placed = place(device, dtype, *(subject.target.base.family for subject in subjects))
     sides = [_measured(subject, read, placed, on_done) for subject in subjects]
@@ -157,33 +131,37 @@ def evaluate(
 
 
 def _evaluation(
-    subjects: Sequence[_Subject], sides: Sequence[Measured], rows: Sequence[Row], seed: int, notes: Sequence[str]
+    subjects: Sequence[Subject],
+    sides: Sequence[tuple[str, Measured]],
+    rows: Sequence[Row],
+    seed: int,
+    notes: Sequence[str],
 ) -> Evaluation:
     objective = subjects[0].objective
-    drawn = [sampled(side.measures, side.units, seed) for side in sides]
+    drawn = [sampled(side.measures, side.units, seed) for _, side in sides]
     scored = [
-        Side(subject.name, {name: one.score for name, one in scores.items()}, side.table, side.confusion)
-        for subject, side, scores in zip(subjects, sides, drawn, strict=True)
+        Side(called, {name: one.score for name, one in scores.items()}, side.table, side.confusion)
+        for (called, side), scores in zip(sides, drawn, strict=True)
     ]
     comparable, said = _comparable(subjects, drawn)
     names = dict.fromkeys(row.source for row in rows)
-    told = [f"{subject.name}: {note}" for subject, side in zip(subjects, sides, strict=True) for note in side.notes]
+    told = [f"{called}: {note}" for called, side in sides for note in side.notes]
     return Evaluation(
         objective=objective.name,
         rows=len(rows),
-        units=sides[0].units,
+        units=sides[0][1].units,
         origin=", ".join(list(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
         data=fingerprint(rows),
         target=scored[0],
         against=scored[1] if len(scored) > 1 else None,
         differences={name: (drawn[0][name] - drawn[1][name]).score for name in comparable},
         labels=objective.head.labels,
-        signatures=sides[0].signatures,
+        signatures=sides[0][1].signatures,
         notes=(*notes, *told, *said),
     )
 
 
-def _comparable(subjects: Sequence[_Subject], drawn: Sequence[Mapping[str, Sampled]]) -> tuple[list[str], list[str]]:
+def _comparable(subjects: Sequence[Subject], drawn: Sequence[Mapping[str, Sampled]]) -> tuple[list[str], list[str]]:
     """Return the measures that two models can be compared by, and what is to be said of the others."""
     if len(subjects) < 2:
         return [], []
@@ -194,53 +172,17 @@ def _comparable(subjects: Sequence[_Subject], drawn: Sequence[Mapping[str, Sampl
     return [name for name in shared if name not in dropped], said
 
 
-def _objective(target: Target, format: Format, settings: DataSettings, task: Any = None) -> Objective:
-    limit, asked = target.base.max_positions, settings.max_length
-    if asked is not None and limit is not None and asked > limit:
-        raise DataError(
-            f"data.max_length is {asked:,}, and {target.base.identity} has {limit:,} positions. Give at most {limit:,}."
-        )
-    return tasks.objective_of(target, format.name, asked, settings.too_long, task)
-
-
-def _other(one: _Subject, against: str, format: Format, settings: DataSettings) -> _Subject:
-    """Return the model to compare with."""
-    if against == BASE:
-        plain = _base_of(one)
-        return _Subject(BASE, plain, _objective(plain, format, settings, tasks.settings_of(one.target)), is_base=True)
-    opened = open_target(against)
-    other = _Subject(against, opened, _objective(opened, format, settings))
-    if other.objective.name != one.objective.name:
-        raise LorakitError(
-            f"{one.name} learned {one.objective.name} and {against} {other.objective.name}: no measure is of both. "
-            f"Evaluate them one after the other."
-        )
-    return other
-
-
-def _base_of(subject: _Subject) -> Target:
-    target = subject.target
-    if target.form in ("lora", "changed"):
-        base = target.base.original
-        return replace(target, base=base, folder=base.folder, form="base", manifest=None, adapter=None, notes=[])
-    if target.manifest is None or target.form == "base":
-        raise LorakitError(
-            f"{subject.name} is a base model itself; --against base compares what was trained with what it was trained "
-            f"on. Give another target: --against OTHER."
-        )
-    identity = target.manifest.base.identity
-    known = read_local(target.folder).get("base") if identity.startswith("local:") else identity
-    if known is None:
-        raise LorakitError(
-            f"{subject.name} was trained on a folder named {identity.removeprefix('local:')!r}, which is not known on "
-            f"this computer: give it, --against FOLDER."
-        )
-    return open_target(known, target.manifest.base.revision)
-
-
-def _measured(subject: _Subject, rows: Sequence[Row], placed: tuple[str, str], on_done: Tell | None) -> Measured:
+def _measured(
+    subject: Subject, rows: Sequence[Row], placed: tuple[str, str], on_done: Tell | None
+) -> tuple[str, Measured]:
+    """Return what the model is called, and how it answers."""
     tell = on_done if on_done is not None else (lambda done, total: None)
-    return measure(subject.target, subject.objective, subject.load(*placed), rows, tell)
+    model, is_new = subject.load(*placed)
+    found = measure(subject.target, subject.objective, model, rows, tell)
+    if not is_new:
+        return subject.name, found
+    note = f"the head is new, as a training begins with it (seed {subject.seed}), and has learned nothing"
+    return f"{subject.name}, new head", replace(found, notes=[*found.notes, note])
 
 
 def _as_json(scores: Mapping[str, Score]) -> dict[str, Any]:

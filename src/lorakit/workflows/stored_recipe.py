@@ -11,7 +11,10 @@ from typing import Any
 from lorakit.adapters.manifest import read_local, write_local
 from lorakit.data.paths import HUB, SHIPPED, STANDARD_INPUT
 from lorakit.errors import LorakitError
-from lorakit.recipe import LoadedRecipe, check, resolved_yaml
+from lorakit.recipe import LoadedRecipe, check, load, resolved_yaml
+from lorakit.training.settings import TrainSettings
+
+RECIPE = "recipe.yaml"
 
 
 def as_local(loaded: LoadedRecipe) -> dict[str, str]:
@@ -22,8 +25,14 @@ def as_local(loaded: LoadedRecipe) -> dict[str, str]:
 
 def write(loaded: LoadedRecipe, work: Path) -> None:
     """Write the recipe into the folder of a run that begins: for people, and for `recall`."""
-    (work / "recipe.yaml").write_text(resolved_yaml(loaded, shared=True), encoding="utf-8")
+    (work / RECIPE).write_text(resolved_yaml(loaded, shared=True), encoding="utf-8")
     write_local(work, as_local(loaded))
+
+
+def seed_of(folder: Path) -> int:
+    """Return the seed of the training that wrote `folder`; of a folder without a recipe the one that is the default."""
+    file = folder / RECIPE
+    return load(file).recipe.train.seed if file.is_file() else TrainSettings().seed
 
 
 def recall(work: Path, output: Path, given: LoadedRecipe | None) -> LoadedRecipe:
