@@ -129,6 +129,24 @@ def test_entities_and_tags_are_measured_by_words(tmp_path):
     assert (5 * found.scores["tag_accuracy"].value) % 1 == 0
 
 
+def test_tags_of_a_row_longer_than_the_model_are_measured_as_they_are_predicted(tmp_path):
+    folder = encoder_folder(tmp_path / "ner", "AutoModelForTokenClassification", ("O", "B-LOC"))
+    words = ["the", "wide", "river", "flows", "by", "Seoul", "and", "the", "sea"] * 12
+    rows = [{"tokens": words, "tags": ["B-LOC" if word == "Seoul" else "O" for word in words]}]
+    found = lorakit.evaluate(folder, written(tmp_path / "rows.jsonl", rows))
+    (said,) = lorakit.predict(folder, {"tokens": words})
+    right = sum(one == other for one, other in zip(said["tags"], rows[0]["tags"], strict=True))
+    assert found.target.scores["tag_accuracy"].value == pytest.approx(right / len(words))
+    assert not any("longer" in note or "cut" in note for note in found.notes)
+
+
+def test_broken_tags_are_refused_in_rows_of_any_length(tmp_path):
+    folder = encoder_folder(tmp_path / "ner", "AutoModelForTokenClassification", ("O", "B-LOC", "I-LOC"))
+    rows = [{"tokens": ["by", "Seoul"] * 60, "tags": ["O", "I-LOC"] * 60}]
+    with pytest.raises(DataError, match=r"inside tags follow nothing.*rows\.jsonl line 1 word 2"):
+        lorakit.evaluate(folder, written(tmp_path / "rows.jsonl", rows))
+
+
 def test_answers_are_measured_for_answerable_questions_and_others_apart(tmp_path):
     folder = encoder_folder(tmp_path / "qa", "AutoModelForQuestionAnswering")
     answers = [{"text": "by the river", "answer_start": 9}]

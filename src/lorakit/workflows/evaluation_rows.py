@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from lorakit import objectives
 from lorakit.adapters.bundle import Target
@@ -109,8 +112,17 @@ def read_by_all(models: Sequence[Objective], rows: list[Row]) -> tuple[list[Row]
         # Of a question no window may hold the answer, and it is asked all the same.
         if objective.name == "question_answering":
             continue
-        kept &= {example.row for example in objective.encode(rows)}
+        if objective.name == "token_classification":
+            # It predicts in windows: no row is too long, but tags may still be broken.
+            objective = _of_any_length(objective)
+            objective.encode(rows)
+        else:
+            kept &= {example.row for example in objective.encode(rows)}
         notes += [note for note in objective.notes if note not in notes]
     if not kept:
         raise DataError("no row is left to measure on." + "".join(f"\n  {note}" for note in notes))
     return [row for number, row in enumerate(rows) if number in kept], notes
+
+
+def _of_any_length(objective: Any) -> Any:
+    return replace(objective, job=replace(objective.job, max_length=sys.maxsize), counted=Counter())
