@@ -81,7 +81,7 @@ def test_both_readmes_tell_the_same_commands_in_the_same_order():
 def test_the_commands_of_the_figures_exist():
     script = (ROOT / "benchmarks" / "figures.sh").read_text(encoding="utf-8").replace("\\\n", " ")
     found = [line.split(" > ")[0] for line in script.splitlines() if line.strip().startswith("lorakit")]
-    assert len(found) == 10
+    assert len(found) == 11
     for command in found:
         parse(arguments(command))
 
@@ -101,6 +101,7 @@ def desk(tmp_path_factory):
     """A folder like a reader's: the examples, and under the name of E2E's table the one with the same columns."""
     folder = tmp_path_factory.mktemp("desk")
     shutil.copytree(ROOT / "examples", folder / "examples")
+    shutil.copy(ROOT / "README.md", folder)
     shutil.copy(ROOT / "examples" / "restaurants-20.csv", folder / "trainset.csv")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -125,7 +126,9 @@ def results(desk):
 def test_the_commands_of_the_readme_run_as_written(results):
     failed = {command: (result.exception, result.stderr) for command, result in results.items() if result.exit_code}
     assert failed == {}
-    assert {arguments(command)[0] for command in results} == {"train", "generate", "chat", "merge", "recipes", "base"}
+    assert {arguments(command)[0] for command in results} == {
+        "train", "generate", "predict", "evaluate", "chat", "merge", "new", "recipes", "base"
+    }  # fmt: skip
 
 
 def test_the_lines_for_plain_peft_write_what_lorakit_writes(results):
