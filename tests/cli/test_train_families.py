@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shlex
 
 import pytest
@@ -113,6 +114,15 @@ SAYS = {
     "tags": ("token_classification 3 tags: O, B-name, B-place", "new, as the checkpoint has none: classifier;"),
     "answers": ("question_answering where answers begin and end", "new, as the checkpoint has none: qa_outputs;"),
 }
+
+
+def test_where_the_untrained_weights_are_kept_the_end_says_how_good_they_are(here, folder):
+    words = ("train", "--model", "bert", "--data", "labels.csv", "-o", "kept-as-it-was", *SMALL)
+    said = plain(done(run(*words, "--set", "optim.learning_rate=1e-30")).stderr)
+    assert re.search(r"\(step 0 kept\) · accuracy \d+\.\d%", said)
+    stored = json.loads((folder / "kept-as-it-was/manifest.json").read_text(encoding="utf-8"))["metrics"]
+    before = json.loads((folder / "kept-as-it-was/metrics.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    assert stored["accuracy"] == before["accuracy"]
 
 
 @pytest.mark.parametrize("name", OF)

@@ -81,9 +81,8 @@ def show_end(result: TrainResult) -> None:
 def _quality(result: TrainResult) -> str:
     """Return what the best evaluation measured besides its loss."""
     state, head = result.state, result.prepared.rows.objective.head
-    best = next((entry for entry in state.history if entry["step"] == state.best_step), {})
-    told = {name: value for name, value in best.items() if name not in ("step", "train", "evaluation")}
-    shown = [f"{name.replace('_', ' ')} {value:.1%}" for name, value in told.items() if not name.endswith("_loss")]
+    told = {name: value for name, value in state.best_details.items() if not name.endswith("_loss")}
+    shown = [f"{name.replace('_', ' ')} {value:.1%}" for name, value in told.items()]
     if head.task in ("causal_lm", "seq2seq_lm"):
         shown = [f"perplexity {result.perplexity:.2f}"]
     return "".join(f" · {words}" for words in shown)

@@ -218,7 +218,7 @@ def _judge(run: Run, state: State) -> bool:
     details = {**terms, **scores.shares}
     improved = math.isfinite(loss) and (state.best_loss is None or loss < state.best_loss)
     if improved:
-        state.best_loss, state.best_step, state.stale = loss, state.step, 0
+        state.best_loss, state.best_step, state.best_details, state.stale = loss, state.step, details, 0
     elif state.step:
         state.stale += 1
     if state.step == 0:

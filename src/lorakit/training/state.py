@@ -43,6 +43,8 @@ class State:
     """Evaluation loss before the first step, nats per label."""
     best_loss: float | None = None
     best_step: int = 0
+    best_details: dict[str, float] = field(default_factory=dict)
+    """What the best evaluation found besides its loss: the loss of each term, shares of hits."""
     stale: int = 0
     """Evaluations since the best one."""
     seconds: float = 0.0

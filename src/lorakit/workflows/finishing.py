@@ -104,8 +104,6 @@ def _manifest(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: S
     writes = heads.writes(rows.objective.head)
     ends = [example.labels[-1:] for example in rows.evaluation] if writes else []
     answered = {int(end) for last in ends for end in last if end >= 0}
-    best = next((entry for entry in state.history if entry["step"] == state.best_step), {})
-    details = {name: value for name, value in best.items() if name not in ("step", "train", "evaluation")}
     perplexity = {"perplexity": math.exp(min(700.0, state.best_loss or 0.0))} if writes else {}
     return Manifest(
         form=methods.FORMS[recipe.method.name],
@@ -130,7 +128,7 @@ def _manifest(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: S
             "evaluation_loss_before": state.first_loss,
             "evaluation_loss": state.best_loss,
             **perplexity,
-            **details,
+            **state.best_details,
             "best_step": state.best_step,
             "steps": state.step,
             "tokens": state.tokens,
