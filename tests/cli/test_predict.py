@@ -164,6 +164,14 @@ def test_an_unreadable_row_leaves_no_file(classifier, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl"]
 
 
+def test_of_an_empty_text_what_predict_can_do_is_said(classifier):
+    said = refused(classifier, "")
+    assert "input line 1: 'text' is empty" in said
+    assert "Each row gets its prediction" in said
+    assert "data.broken" not in said
+    assert "none is skipped" in refused(classifier, "the fox", "--set", "data.broken=skip")
+
+
 def test_hidden_words_are_those_of_transformers(masked):
     from transformers import AutoModelForPreTraining, AutoTokenizer
 

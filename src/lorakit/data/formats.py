@@ -19,6 +19,8 @@ from lorakit.types import Format, Row
 
 __all__ = ["KNOWN_COLUMNS", "canonical", "canonical_rows", "label_names", "recognise", "told"]
 
+_CURE = "Nothing was trained or written. Mend the rows, or skip and count them with --set data.broken=skip."
+
 
 def canonical(
     rows: Sequence[Row],
@@ -27,6 +29,7 @@ def canonical(
     *,
     normalise: Literal["nfc"] | None = None,
     label_names: Sequence[str] = (),
+    cure: str = _CURE,
 ) -> tuple[list[Row], list[str]]:
     """Bring rows to the fields of their format (`types.Format.name`).
 
@@ -40,6 +43,7 @@ def canonical(
         broken: Whether a row that lacks what it needs stops everything, or is skipped and counted.
         normalise: ``nfc`` composes letters in every text; left out: Unicode stays as it is.
         label_names: Where labels or tags are numbers from 0: their names, in order.
+        cure: What a message about broken rows advises.
 
     Returns:
         The rows, and a sentence for everything the user should know.
@@ -61,7 +65,7 @@ def canonical(
         kept += several
         remarks.update(said)
     if faults and (broken == "error" or not kept):
-        raise _unusable(faults, len(rows))
+        raise _unusable(faults, len(rows), cure)
     return kept, told(remarks, faults, len(rows))
 
 
@@ -147,13 +151,10 @@ def _composed(value: Any) -> Any:
     return [_composed(member) for member in value] if isinstance(value, list) else value
 
 
-def _unusable(faults: Sequence[str], total: int) -> DataError:
+def _unusable(faults: Sequence[str], total: int, cure: str) -> DataError:
     listed = "\n".join(f"  {fault}" for fault in _first(faults))
     verb = "cannot be used" if len(faults) < total else "cannot be used, which is all of them"
-    return DataError(
-        f"{len(faults):,} of {counted(total, 'row')} {verb}:\n{listed}\nNothing was trained or written. Mend the rows, "
-        "or skip and count them with --set data.broken=skip."
-    )
+    return DataError(f"{len(faults):,} of {counted(total, 'row')} {verb}:\n{listed}\n{cure}")
 
 
 def _first(faults: Sequence[str], shown: int = 5) -> list[str]:

@@ -47,6 +47,8 @@ _READS: dict[str, tuple[FormatName, ...]] = {
 }
 """Objective -> the formats whose questions it answers; of ``labelled`` rows the one text or the two."""
 
+_CURE = "Each row gets its prediction, so none is skipped: mend such rows, or take them out."
+
 
 @dataclass(frozen=True)
 class Predictor:
@@ -66,7 +68,7 @@ class Predictor:
             DataError: The columns hold nothing that this target reads, or a row lacks some of it.
         """
         if self.settings.broken != "error":
-            raise DataError("each row gets its prediction, so none is skipped: mend the row, or take it out.")
+            raise DataError(f"data.broken is {self.settings.broken!r}. {_CURE}")
         if self.objective.name == "question_answering" and all(set(row.fields) <= {"text"} for row in rows):
             raise DataError(
                 "this model answers a question about a text, and no question was given: lorakit predict TARGET TEXT "
@@ -74,7 +76,7 @@ class Predictor:
             )
         reads = _READS[self.objective.name]
         format = recognise(rows, self.settings.columns, reads, answered=False)
-        return canonical(rows, format, normalise=self.settings.normalise)[0]
+        return canonical(rows, format, normalise=self.settings.normalise, cure=_CURE)[0]
 
     def predict(self, rows: Sequence[Row], top: int = 5, max_new_tokens: int = 256) -> list[Prediction]:
         """Return what the target makes of each row, in their order.
