@@ -80,7 +80,7 @@ def prepare_rows(recipe: Recipe) -> Rows:
     train_rows, canonical_notes = _canonical(data, train_rows, format)
     notes += canonical_notes
     # Of all rows of the table: a sample or a share of them may lack a label.
-    settings = tasks.resolved(settings, train_rows, target)
+    settings = tasks.resolved(settings, train_rows, target, streamed=data.stream)
     train_rows, evaluation_rows, split_notes = _split(recipe, train_rows, format, accepted)
     notes += split_notes
 

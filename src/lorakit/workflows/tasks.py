@@ -12,6 +12,7 @@ from lorakit.adapters.bundle import Target
 from lorakit.checkpoints.finding import Checkpoint
 from lorakit.data import encoding
 from lorakit.errors import DataError
+from lorakit.objectives.class_labels import names_in, problem_of
 from lorakit.objectives.settings import ObjectiveSettings, default
 from lorakit.types import FormatName, Job, Objective, Problem, PromptStyle, Row, TooLong
 
@@ -57,16 +58,50 @@ def chosen(asked: Any, format: FormatName, checkpoint: Checkpoint) -> Any:
     return asked
 
 
-def resolved(settings: Any, rows: Sequence[Row], target: Target) -> Any:
+def resolved(settings: Any, rows: Sequence[Row], target: Target, *, streamed: bool = False) -> Any:
     """Return `settings` with what the training rows decide: names of labels, kind of problem, class weights.
 
     An adapter that is gone on from keeps its labels.
+
+    Args:
+        settings: Of the objective.
+        rows: Canonical training rows.
+        target: What is trained on.
+        streamed: Whether these are only the first of the rows.
+
+    Raises:
+        DataError: The rows decide nothing, contradict the recipe, or are too few to decide it.
     """
     objective = objectives.load(settings.name)
     earlier = target.manifest.head.labels if target.manifest is not None and target.form in ("lora", "changed") else ()
     if earlier and getattr(settings, "labels", ()) is None:
         settings = settings.model_copy(update={"labels": list(earlier)})
+    if streamed:
+        _check_named(settings, rows)
     return objective.resolved(settings, rows) if hasattr(objective, "resolved") else settings
+
+
+def _check_named(settings: Any, rows: Sequence[Row]) -> None:
+    """Refuse to take from the first rows of a stream what all rows decide: later ones may hold other labels."""
+    of_texts = settings.name == "sequence_classification"
+    if not (of_texts or settings.name == "token_classification"):
+        return
+    if of_texts and problem_of(rows, settings) == "regression":
+        return
+    named = f"--set objective.name={settings.name} --set"
+    if settings.labels is None:
+        first = dict.fromkeys(name for row in rows for name in (names_in(row) if of_texts else row.fields["tags"]))
+        raise DataError(
+            f"the first {len(rows):,} rows have the labels {', '.join(map(repr, list(first)[:5]))}, and a stream may "
+            f"hold others later: name all of them, {named} 'objective.labels=[ONE, TWO, ...]', or leave out "
+            "data.stream."
+        )
+    if of_texts and settings.class_weights == "balanced":
+        raise DataError(
+            "objective.class_weights is balanced, and how frequent each label is in a stream is not known before its "
+            f"end: give weights by name, {named} 'objective.class_weights={{ONE: 1.0, TWO: 5.0}}', or leave out "
+            "data.stream."
+        )
 
 
 def job(
