@@ -15,6 +15,8 @@ from lorakit.types import Example, Format, Row
 
 _TOGETHER = 256
 """Rows encoded in one call."""
+_LEAST = 32
+"""Rows that are not joined to those before them: false neighbours are taken from documents of the same call."""
 
 
 @dataclass
@@ -45,8 +47,8 @@ class Stream:
         notes = self.notes if counted else []
         rows = sources.stream(data.train, data, seed=self.recipe.train.seed + epoch, notes=notes)
         first = 0
-        while part := list(islice(rows, _TOGETHER)):
-            yield from objective.encode(self._sound(part, counted), first)
+        for part in _parts(self._sound(rows, counted)):
+            yield from objective.encode(part, first)
             first += len(part)
 
     def told(self) -> list[str]:
@@ -62,22 +64,30 @@ class Stream:
             self.faults.clear()
             self.remarks.clear()
 
-    def _sound(self, part: list[Row], counted: bool) -> list[Row]:
-        kept: list[Row] = []
+    def _sound(self, rows: Iterator[Row], counted: bool) -> Iterator[Row]:
+        """Yield canonical rows; those that cannot be used raise or are skipped, as the recipe says."""
         data = self.recipe.data
         names = formats.label_names(data.label_names)
-        for row in part:
+        for row in rows:
+            self.rows += counted
             try:
                 canonical, said = formats.canonical_rows(row, self.format, normalise=data.normalise, label_names=names)
             except DataError as error:
-                if self.recipe.data.broken == "error":
+                if data.broken == "error":
                     raise
                 if counted:
                     self.faults.append(str(error))
                 continue
-            kept += canonical
             if counted:
                 self.remarks.update(said)
-        if counted:
-            self.rows += len(part)
-        return kept
+            yield from canonical
+
+
+def _parts(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """Yield all rows in lists of `_TOGETHER`, the last one of `_LEAST` to as many more."""
+    part = list(islice(rows, _TOGETHER))
+    while len(ahead := list(islice(rows, _LEAST))) == _LEAST:
+        yield part
+        part = ahead + list(islice(rows, _TOGETHER - _LEAST))
+    if part:
+        yield part + ahead
