@@ -106,6 +106,16 @@ def test_a_text_a_line_is_read_from_a_pipe_and_blank_lines_are_counted(classifie
     assert "1 blank line skipped" in result.stderr
 
 
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+def test_piped_lines_fill_a_file_as_those_of_a_text_file_do(classifier, tmp_path, ending):
+    source, of_file, of_pipe = tmp_path / "in.txt", tmp_path / f"file.{ending}", tmp_path / f"pipe.{ending}"
+    source.write_text("the fox\n\n서울은\n", encoding="utf-8")
+    answered(run(classifier, "--input", source, "-o", of_file))
+    assert answered(run(classifier, "-o", of_pipe, stdin="the fox\n\n서울은\n")) == ""
+    assert of_pipe.read_text(encoding="utf-8") == of_file.read_text(encoding="utf-8")
+    assert "exists" in refused(classifier, "-o", of_pipe, stdin="the fox\n")
+
+
 def test_a_csv_keeps_its_columns_and_rows_and_gets_those_of_the_prediction(classifier, tmp_path):
     source, output = tmp_path / "in.csv", tmp_path / "out.csv"
     source.write_text('id,text,label\n007,"the fox, the dog",good\n8,서울은,unknown\n', encoding="utf-8")

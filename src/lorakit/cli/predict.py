@@ -64,9 +64,10 @@ def predict(
     reading = row_settings(target, input_file or "-", "--input", settings or [])
     typed = {"text": text, "text_pair": pair, "question": question}
     rows, notes = _rows(typed, input_file, lambda: _from_file(reading))
-    whole = input_file is not None
+    # Of a text that was typed the prediction alone is told; many are told with the columns they came with.
+    whole = input_file is not None or (text is None and output is not None)
     if output is not None:
-        _check_output(output, input_file, force)
+        _check_output(output, input_file, text is not None, force)
     columns = list(dict.fromkeys(column for row in rows for column in row.fields))
     as_csv = output is not None and output.suffix.lower() == _CSV
     if whole and (as_json or output is not None):
@@ -171,11 +172,13 @@ def _piped() -> list[str]:
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
 
-def _check_output(output: Path, input_file: str | None, force: bool) -> None:
+def _check_output(output: Path, input_file: str | None, typed: bool, force: bool) -> None:
     from lorakit.workflows.prompt_files import check_output
 
     if output.suffix.lower() not in (_CSV, *_JSON):
         raise DataError(f"{output.name}: predictions are written as .csv or .jsonl; give a name that ends so.")
-    if input_file is None:
-        raise LorakitError("--output takes the predictions for --input; for one text, send stdout to a file: > FILE.")
-    check_output(output, Path(input_file), force)
+    if typed:
+        raise LorakitError(
+            "--output takes the predictions for --input or piped lines; for one text, send stdout to a file: > FILE."
+        )
+    check_output(output, Path(input_file or "-"), force)
