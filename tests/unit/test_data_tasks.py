@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
+from seqeval.scheme import BILOU, IOB2, IOBES, Tokens
 
 from lorakit.data.formats import canonical, label_names, recognise
 from lorakit.errors import DataError
@@ -184,4 +185,37 @@ def test_composing_moves_the_start_of_an_answer_with_its_words():
     fields = {"question": APART, "context": f"{APART} {APART}!", "answers": [{"text": APART, "answer_start": 7}]}
     assert canonical_fields(fields, normalise="nfc") == [
         {"question": "한국", "context": "한국 한국!", "answers": [{"text": "한국", "start": 3}]}
+    ]
+
+
+def tags_read(*tags: str) -> list[str]:
+    return canonical_fields({"tokens": [f"word{place}" for place in range(len(tags))], "tags": list(tags)})[0]["tags"]
+
+
+@pytest.mark.parametrize(("scheme", "last", "only"), [(IOBES, "E", "S"), (BILOU, "L", "U")])
+def test_entities_of_bioes_and_bilou_are_those_that_seqeval_finds(scheme, last, only):
+    tags = [*(f"{only}-A", "O", "B-A", f"{last}-A", "B-B", "I-B", f"{last}-B", f"{only}-B", f"{only}-B"), "O"]
+    wanted = [(one.start, one.end, one.tag) for one in Tokens(tags, scheme).entities]
+    assert len(wanted) == 5
+    assert [(one.start, one.end, one.tag) for one in Tokens(tags_read(*tags), IOB2).entities] == wanted
+
+
+def test_middle_tags_of_bmes_go_on_with_their_entity():
+    assert tags_read("B-A", "M-A", "E-A", "S-B") == ["B-A", "I-A", "I-A", "B-B"]
+
+
+def test_bare_tags_mark_entities_of_a_kind_without_a_name():
+    assert tags_read("O", "B", "I") == ["O", "B-ENTITY", "I-ENTITY"]
+
+
+@pytest.mark.parametrize("tags", [("B-A", "I-A", "O"), ("N", "V", "I"), ("S-A", "NN"), ("B", "E", "S")])
+def test_other_tags_stay_as_they_are(tags):
+    assert tags_read(*tags) == list(tags)
+
+
+def test_rows_with_other_tags_of_entities_are_counted():
+    rows = rows_with(*({"tokens": ["a"], "tags": tags} for tags in (["S-A"], ["B-A"], ["U-A"], ["B"])))
+    assert canonical(rows, recognise(rows, {}))[1] == [
+        "2 rows: tags of the kind BIOES or BILOU, read as BIO: E-, L- and M- as I-, S- and U- as B-.",
+        "1 row: tags B and I, which name no kind of entity, read as B-ENTITY and I-ENTITY.",
     ]

@@ -124,6 +124,24 @@ def test_labels_are_those_of_the_training_rows_with_outside_first():
     assert TokenClassification.resolved(given, rows([SENTENCE])).labels == ["X", "O"]
 
 
+def test_named_labels_of_another_kind_become_those_that_rows_have():
+    given = TokenClassificationSettings(labels=["O", "B-X", "I-X", "E-X", "S-X"])
+    assert TokenClassification.resolved(given, rows([SENTENCE])).labels == ["O", "B-X", "I-X"]
+
+
+def test_a_model_that_tells_last_and_only_words_apart_says_bio():
+    """Its scores are moved by their bias alone: of the tags of two words it always says the last."""
+    labels = ("O", "B-LOC", "I-LOC", "S-LOC")
+    tagger, model = a_tagger(labels=labels), a_tagging_model()
+    with torch.no_grad():
+        model.classifier.bias[3] += 100
+    (said,) = tagger.predict(model, rows([{"tokens": ["서울은", "fox"]}]))
+    assert said["tags"] == ["B-LOC", "B-LOC"]
+    assert [one["text"] for one in said["entities"]] == ["서울은", "fox"]
+    (example,) = tagger.encode(rows([{"tokens": ["서울은", "fox"], "tags": ["B-LOC", "I-LOC"]}]))
+    assert [int(label) for label in example.labels if label != IGNORED] == [1, 2]
+
+
 def test_rows_of_one_tag_alone_have_nothing_to_learn():
     with pytest.raises(DataError, match="nothing to tell apart: the tags are 'O'"):
         TokenClassification.resolved(TokenClassificationSettings(), rows([{"tokens": ["a"], "tags": ["O"]}]))

@@ -109,7 +109,8 @@ def _fields(row: Row, format: Format, names: Sequence[str]) -> tuple[list[dict[s
         case "labelled":
             return [canonical_labelled(row, format, names)], []
         case "tagged":
-            return [canonical_tagged(row, format, names)], []
+            fields, said = canonical_tagged(row, format, names)
+            return [fields], said
         case "extractive":
             return [canonical_extractive(row, format)], []
         case _:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from lorakit.data.framing import Framed, FramedEncoder, cut, padding_id
+from lorakit.data.tagged import as_bio
 from lorakit.errors import DataError, nearest
 from lorakit.objectives.base import IGNORED, Shared, hits, read_by_model, word_loss, word_scores
 from lorakit.objectives.predicting import scored
@@ -39,8 +40,10 @@ class TokenClassification(Shared):
         """Read the tags from the job."""
         self.encoder = FramedEncoder(self.job.tokenizer)
         self.padding = padding_id(self.job.tokenizer)
-        self.labels = self.job.labels or tuple(self.job.settings.labels or ())
-        self._numbers = {label: number for number, label in enumerate(self.labels)}
+        given = self.job.labels or tuple(self.job.settings.labels or ())
+        # A model trained elsewhere may tell BIOES tags apart: what it says is read as rows are.
+        self.labels = tuple(as_bio(given))
+        self._numbers = {label: number for names in (self.labels, given) for number, label in enumerate(names)}
 
     @classmethod
     def of(cls, job: Job) -> Self:
@@ -56,7 +59,7 @@ class TokenClassification(Shared):
         """
         mend = settings.broken_tags == "repair"
         found = {tag for row in rows for tag in (repaired(row.fields["tags"])[0] if mend else row.fields["tags"])}
-        labels = in_order(found) if settings.labels is None else settings.labels
+        labels = in_order(found) if settings.labels is None else list(dict.fromkeys(as_bio(settings.labels)))
         if len(set(labels)) < 2:
             raise DataError(
                 f"there is nothing to tell apart: the tags are {', '.join(map(repr, labels)) or 'none'}. Give rows "
