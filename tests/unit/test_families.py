@@ -91,6 +91,25 @@ def test_a_type_outside_the_table_is_told_by_its_class_or_by_what_transformers_h
     assert (family.kind, family.listed, family.packs) == (kind, False, False)
 
 
+@pytest.mark.parametrize("auto", [AutoModelForMaskedLM, AutoModelForCausalLM], ids=["encoder", "decoder"])
+def test_the_longest_text_of_a_type_outside_the_table_is_one_that_it_computes(auto):
+    # Camembert counts its positions from behind the padding id, Stablelm's rotations have no end.
+    config = CamembertConfig(**SMALL | {"pad_token_id": 3}, **PLAIN)
+    if auto is AutoModelForCausalLM:
+        config = StableLmConfig(**SMALL, **PLAIN, num_key_value_heads=4)
+    model = auto.from_config(config)
+    family = families.of(config.model_type, (type(model).__name__,), config.to_dict())
+    longest = family.usable_positions(config.to_dict())
+    assert longest in (60, 64)
+    assert model(input_ids=torch.full((1, longest), 7)).logits.shape == (1, longest, 400)
+
+
+def test_t5s_kin_outside_the_table_never_run_in_fp16_either():
+    kin = families.of("switch_transformers", ("SwitchTransformersForConditionalGeneration",))
+    assert (kin.listed, kin.fp16) == (False, False)
+    assert families.of("blenderbot", ("BlenderbotForConditionalGeneration",)).fp16
+
+
 def test_a_type_that_reads_no_text_is_refused():
     with pytest.raises(CheckpointError, match=r"'vit' cannot be trained.*ViTForImageClassification"):
         families.of("vit", ("ViTForImageClassification",))

@@ -16,6 +16,7 @@ from conftest import save_checkpoint, tiny_gpt2, tiny_llama, tiny_tokenizer
 from lorakit.checkpoints import locating
 from lorakit.checkpoints.finding import find, tokenizer_fingerprint
 from lorakit.errors import CheckpointError
+from lorakit.types import Head
 
 
 @pytest.fixture
@@ -145,6 +146,13 @@ def test_only_bin_is_read_and_announced(tmp_path):
     checkpoint = find(str(tmp_path))
     assert "pytorch_model.bin" in checkpoint.notes[0]
     assert torch.equal(checkpoint.load().lm_head.weight, model.lm_head.weight)
+
+
+def test_a_head_that_transformers_reads_under_other_names_is_refused_without_blaming_the_file(tmp_path):
+    save_checkpoint(tmp_path, tiny_llama())
+    with pytest.raises(CheckpointError, match="LlamaForQuestionAnswering looks for .* under other names") as caught:
+        find(str(tmp_path)).load(head=Head("question_answering"))
+    assert "Choose another objective" in str(caught.value)
 
 
 def test_code_of_a_known_type_is_left_alone_and_announced(tmp_path):

@@ -104,6 +104,12 @@ def _account_for(
         )
         if names
     ]
+    if faults and not claimed and _bare(missing - new) & _bare(unexpected):
+        raise CheckpointError(
+            f"transformers' {type(model).__name__} looks for the weights of a {model.config.model_type} under other names "
+            f"than its files have, and would leave them out. Choose another objective, or another type of model: the "
+            f"README has a table of what goes together."
+        )
     if faults:
         total = len(model.state_dict())
         raise CheckpointError(
@@ -113,6 +119,11 @@ def _account_for(
         )
     known = {name for name, _ in model.named_parameters()}
     return tuple(name for name in (name for name, _ in model.named_parameters()) if name in new & known)
+
+
+def _bare(names: set[str]) -> set[str]:
+    """Return names of weights without their first part, which is that of the backbone."""
+    return {name.partition(".")[2] for name in names}
 
 
 def in_backbone(model: PreTrainedModel, name: str) -> bool:
