@@ -95,6 +95,28 @@ def sample(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
     return [rows[number] for number in sorted(random.Random(seed).sample(range(len(rows)), count))]
 
 
+def sample_to_learn(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
+    """Return a sample like `sample` in which no label and no tag is lost that `count` rows have room for.
+
+    Rows whose labels other rows of the sample have too make room, one by one, for rows with labels that it lacks.
+    """
+    if count >= len(rows):
+        return list(rows)
+    drawn = random.Random(seed).sample(range(len(rows)), count)
+    labels = [_labels(row) for row in rows]
+    held = Counter(label for number in drawn for label in labels[number])
+    for number, names in enumerate(labels):
+        if all(held[name] for name in names):
+            continue
+        spare = next((place for place, one in enumerate(drawn) if all(held[name] > 1 for name in labels[one])), None)
+        if spare is None:
+            break
+        held.subtract(labels[drawn[spare]])
+        held.update(names)
+        drawn[spare] = number
+    return [rows[number] for number in sorted(drawn)]
+
+
 def prompt_key(row: Row, format: Format) -> str:
     """Return what two rows with the same prompt have in common: composed (NFC), without white space at the ends."""
     fields = row.fields

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -66,23 +66,19 @@ def prepare_rows(recipe: Recipe) -> Rows:
         DataError: The rows cannot be read, understood, or learned from.
     """
     target, notes = _target(recipe)
-    checkpoint, data, seed = target.base, recipe.data, recipe.train.seed
-    if data.stream:
-        train_rows: list[Row] = list(islice(sources.stream(data.train, data, seed=seed), _SAMPLE))
-        notes.append(f"rows are read while training; what is counted here are the first {len(train_rows):,}")
-    else:
-        reading = sources.read(data.train, data, seed=seed)
-        train_rows = reading.rows
-        notes += reading.notes
+    checkpoint, data = target.base, recipe.data
+    train_rows, read_notes = _read(data, recipe.train.seed)
+    notes += read_notes
     accepted = objectives.FORMATS[recipe.objective.name] if recipe.objective is not None else None
     format = formats.recognise(train_rows, data.columns, accepted)
     settings = tasks.chosen(recipe.objective, format.name, checkpoint)
     train_rows, canonical_notes = _canonical(data, train_rows, format)
     notes += canonical_notes
-    # Of all rows of the table: a sample or a share of them may lack a label.
-    settings = tasks.resolved(settings, train_rows, target, streamed=data.stream)
     train_rows, evaluation_rows, split_notes = _split(recipe, train_rows, format, accepted)
     notes += split_notes
+    # Of the rows that learn alone: a label that others have cannot be learned.
+    settings = tasks.resolved(settings, train_rows, target, streamed=data.stream)
+    notes += tasks.unlearned(settings, train_rows) if not data.stream else []
 
     max_length = _max_length(recipe, checkpoint)
     style = _checked_style(target, tasks.style_of(target, settings, format.name))
@@ -94,7 +90,7 @@ def prepare_rows(recipe: Recipe) -> Rows:
         max_length,
         too_long=data.too_long,
         label_logits_only=recipe.speed.logits,
-        seed=seed,
+        seed=recipe.train.seed,
     )
     objective = objectives.make(settings.name, made_for)
     training = objective.encode(train_rows)
@@ -135,6 +131,15 @@ def _target(recipe: Recipe) -> tuple[Target, list[str]]:
     return larger, [*target.notes, *told]
 
 
+def _read(data: DataSettings, seed: int) -> tuple[list[Row], list[str]]:
+    """Return the rows to train on, of a stream the first ones, and what is to be said about them."""
+    if data.stream:
+        rows = list(islice(sources.stream(data.train, data, seed=seed), _SAMPLE))
+        return rows, [f"rows are read while training; what is counted here are the first {len(rows):,}"]
+    reading = sources.read(data.train, data, seed=seed)
+    return reading.rows, [*reading.notes]
+
+
 def fingerprint(rows: Iterable[Row]) -> str:
     """Return ``sha256:…`` of the rows' contents in order, wherever they were read from."""
     digest = hashlib.sha256()
@@ -171,7 +176,7 @@ def _split(
     if data.rows is not None:
         if data.stream:
             raise DataError("data.rows takes a sample of all rows, which a stream does not know; use train.max_steps.")
-        train_rows, sample_notes = _sampled(train_rows, data.rows, seed, "training")
+        train_rows, sample_notes = _sampled(train_rows, data.rows, seed, "training", splitting.sample_to_learn)
         notes += sample_notes
     if data.eval_rows is not None:
         evaluation_rows, sample_notes = _sampled(evaluation_rows, data.eval_rows, seed, "evaluation")
@@ -179,10 +184,16 @@ def _split(
     return train_rows, evaluation_rows, notes
 
 
-def _sampled(rows: list[Row], count: int, seed: int, kind: str) -> tuple[list[Row], list[str]]:
+def _sampled(
+    rows: list[Row],
+    count: int,
+    seed: int,
+    kind: str,
+    draw: Callable[[Sequence[Row], int, int], list[Row]] = splitting.sample,
+) -> tuple[list[Row], list[str]]:
     if count >= len(rows):
         return rows, [f"{count:,} {kind} rows asked for, {len(rows):,} there: all are used"]
-    return splitting.sample(rows, count, seed), [f"{count:,} of {len(rows):,} {kind} rows, a seeded sample"]
+    return draw(rows, count, seed), [f"{count:,} of {len(rows):,} {kind} rows, a seeded sample"]
 
 
 def _max_length(recipe: Recipe, checkpoint: Checkpoint) -> int:

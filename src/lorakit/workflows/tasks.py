@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -14,6 +14,7 @@ from lorakit.data import encoding
 from lorakit.errors import DataError
 from lorakit.objectives.class_labels import names_in, problem_of
 from lorakit.objectives.settings import ObjectiveSettings, default
+from lorakit.objectives.tags import repaired
 from lorakit.types import FormatName, Job, Objective, Problem, PromptStyle, Row, TooLong
 
 LONGEST = 2048
@@ -81,6 +82,28 @@ def resolved(settings: Any, rows: Sequence[Row], target: Target, *, streamed: bo
     return objective.resolved(settings, rows) if hasattr(objective, "resolved") else settings
 
 
+def unlearned(settings: Any, rows: Sequence[Row]) -> list[str]:
+    """Return a line about labels that `settings` names and no training row has; none where there is no such label."""
+    if not getattr(settings, "labels", None) or getattr(settings, "problem", None) == "regression":
+        return []
+    seen = set(_names(settings, rows))
+    missing = [repr(label) for label in settings.labels if label not in seen]
+    if not missing:
+        return []
+    listed = ", ".join(missing[:8]) + (f" and {len(missing) - 8:,} more" if len(missing) > 8 else "")
+    return [f"{len(missing):,} of the {len(settings.labels):,} labels stand in no training row: {listed}"]
+
+
+def _names(settings: Any, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the labels of rows, or their tags as they are learned."""
+    for row in rows:
+        if settings.name == "sequence_classification":
+            yield from names_in(row)
+        else:
+            tags = row.fields["tags"]
+            yield from repaired(tags)[0] if settings.broken_tags == "repair" else tags
+
+
 def _check_named(settings: Any, rows: Sequence[Row]) -> None:
     """Refuse to take from the first rows of a stream what all rows decide: later ones may hold other labels."""
     of_texts = settings.name == "sequence_classification"
@@ -90,9 +113,9 @@ def _check_named(settings: Any, rows: Sequence[Row]) -> None:
         return
     named = f"--set objective.name={settings.name} --set"
     if settings.labels is None:
-        first = dict.fromkeys(name for row in rows for name in (names_in(row) if of_texts else row.fields["tags"]))
+        first = dict.fromkeys(_names(settings, rows))
         raise DataError(
-            f"the first {len(rows):,} rows have the labels {', '.join(map(repr, list(first)[:5]))}, and a stream may "
+            f"the first rows have the labels {', '.join(map(repr, list(first)[:5]))}, and a stream may "
             f"hold others later: name all of them, {named} 'objective.labels=[ONE, TWO, ...]', or leave out "
             "data.stream."
         )
