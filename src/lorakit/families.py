@@ -170,9 +170,10 @@ def of(model_type: str, architectures: tuple[str, ...] = (), config: Mapping[str
         family = Family(model_type, kind, (), (), "max_position_embeddings", packs=False, listed=False)
         # Whether such an encoder counts from behind its padding id, as RoBERTa's kin do, is not known; a text shorter
         # by as much is read either way. T5's kin compute as T5 does.
-        behind = kind == "encoder" and isinstance(padding, int)
-        fp16 = "t5" not in model_type and model_type != "switch_transformers"
-        return replace(family, first_position=padding + 1 if behind else 0, fp16=fp16)
+        first = padding + 1 if kind == "encoder" and isinstance(padding, int) else 0
+        return replace(
+            family, first_position=first, fp16="t5" not in model_type and model_type != "switch_transformers"
+        )
     if family.first_position and isinstance(padding, int):
         return replace(family, first_position=padding + 1)
     return family

@@ -150,7 +150,7 @@ def test_only_bin_is_read_and_announced(tmp_path):
 
 def test_a_head_that_transformers_reads_under_other_names_is_refused_without_blaming_the_file(tmp_path):
     save_checkpoint(tmp_path, tiny_llama())
-    with pytest.raises(CheckpointError, match="LlamaForQuestionAnswering looks for .* under other names") as caught:
+    with pytest.raises(CheckpointError, match=r"LlamaForQuestionAnswering looks for .* under other names") as caught:
         find(str(tmp_path)).load(head=Head("question_answering"))
     assert "Choose another objective" in str(caught.value)
 

@@ -104,11 +104,11 @@ def _account_for(
         )
         if names
     ]
-    if faults and not claimed and _bare(missing - new) & _bare(unexpected):
+    if faults and not claimed and _bare(missing - new) & _bare(set(info["unexpected_keys"])):
         raise CheckpointError(
-            f"transformers' {type(model).__name__} looks for the weights of a {model.config.model_type} under other names "
-            f"than its files have, and would leave them out. Choose another objective, or another type of model: the "
-            f"README has a table of what goes together."
+            f"transformers' {type(model).__name__} looks for the weights under other names than files of the type "
+            f"{model.config.model_type} have, and would leave them out. Choose another objective, or another type of "
+            f"model: the README has a table of what goes together."
         )
     if faults:
         total = len(model.state_dict())
