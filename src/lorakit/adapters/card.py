@@ -57,6 +57,7 @@ def text(manifest: Manifest) -> str:
         ("weights of the base", f"`{base.fingerprint}`"),
         ("method", ", ".join(f"{name} {_plain(value)}" for name, value in method.items()) or "—"),
         *([("prompt format", _framing(manifest))] if writes(manifest.head) else []),
+        *([("text", "composed letters (Unicode NFC)")] if manifest.normalise else []),
         *([("labels", _listed(manifest.head.labels))] if manifest.head.labels else []),
         *([("new tokens", f"{len(manifest.added_tokens):,}")] if manifest.added_tokens else []),
         *((name.replace("_", " "), _plain(value)) for name, value in manifest.metrics.items()),

@@ -62,6 +62,8 @@ class Manifest(_Part):
     """Settings of the method, its name included."""
     style: PromptStyle = PromptStyle()
     """How a prompt was framed in training."""
+    normalise: Literal["nfc"] | None = None
+    """``nfc`` where letters were composed in training, so that they are composed wherever text is read again."""
     eos_ids: tuple[int, ...] = ()
     """Token ids that end an answer; empty: those of the base."""
     stop_strings: tuple[str, ...] = ()

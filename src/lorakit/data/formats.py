@@ -17,7 +17,7 @@ from lorakit.data.tagged import canonical_tagged
 from lorakit.errors import DataError
 from lorakit.types import Format, Row
 
-__all__ = ["KNOWN_COLUMNS", "canonical", "canonical_rows", "label_names", "recognise", "told"]
+__all__ = ["KNOWN_COLUMNS", "canonical", "canonical_rows", "in_nfc", "label_names", "recognise", "told"]
 
 _CURE = "Nothing was trained or written. Mend the rows, or skip and count them with --set data.broken=skip."
 
@@ -84,7 +84,7 @@ def canonical_rows(
     try:
         several, said = _fields(row, format, label_names)
         if normalise == "nfc":
-            several = [composed(one) if format.name == "extractive" else _composed(one) for one in several]
+            several = [composed(one) if format.name == "extractive" else in_nfc(one) for one in several]
     except DataError as error:
         raise DataError(f"{row.where}: {error}") from error
     return [Row(fields, row.source, row.line) for fields in several], said
@@ -96,6 +96,15 @@ def told(remarks: Mapping[str, int], faults: Sequence[str], total: int) -> list[
     if faults:
         notes.append(f"{len(faults):,} of {counted(total, 'row')} skipped: {'; '.join(_first(faults))}.")
     return notes
+
+
+def in_nfc(value: Any) -> Any:
+    """Return a text, and every text in lists and mappings, with composed letters (Unicode NFC)."""
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    if isinstance(value, dict):
+        return {key: in_nfc(member) for key, member in value.items()}
+    return [in_nfc(member) for member in value] if isinstance(value, list) else value
 
 
 def _fields(row: Row, format: Format, names: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -142,14 +151,6 @@ def _pairs(row: Row, format: Format) -> tuple[list[dict[str, Any]], list[str]]:
     targets = [checked_text(target, repr(column)) for target in given]
     remarks = ["a list of targets, each of which became a row of its own"] if len(targets) > 1 else []
     return [{"source": source, "target": target} for target in targets], remarks
-
-
-def _composed(value: Any) -> Any:
-    if isinstance(value, str):
-        return unicodedata.normalize("NFC", value)
-    if isinstance(value, dict):
-        return {key: _composed(member) for key, member in value.items()}
-    return [_composed(member) for member in value] if isinstance(value, list) else value
 
 
 def _unusable(faults: Sequence[str], total: int, cure: str) -> DataError:

@@ -119,6 +119,7 @@ def _manifest(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: S
         head=rows.objective.head,
         method=json.loads(recipe.method.model_dump_json()),
         style=rows.style,
+        normalise=rows.normalise,
         eos_ids=tuple(sorted(checkpoint.eos_ids | answered if rows.format.name != "text" else checkpoint.eos_ids)),
         tokenizer=tokenizer_fingerprint(rows.target.tokenizer),
         added_tokens=checkpoint.new_tokens.tokens if checkpoint.new_tokens is not None else (),

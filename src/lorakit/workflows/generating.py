@@ -14,16 +14,13 @@ from lorakit.generation.settings import DecodingSettings
 from lorakit.types import PromptStyle
 from lorakit.workflows.framing_sources import check_writes, source_framing
 from lorakit.workflows.placing import check_place, place
+from lorakit.workflows.prompt_text import Prompt, check_unicode, composed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from lorakit.adapters.bundle import Target
     from lorakit.generation.decoding import FinishReason, Generation, Step, Watcher
-
-Message = Mapping[str, str]
-Prompt = str | Sequence[Message]
-"""Text, or a conversation of messages with `role` and `content` that waits for the assistant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +68,14 @@ class Completion:
 class Writer:
     """A loaded target: frames prompts and writes answers, as often as asked."""
 
-    def __init__(self, target: Target, model: PreTrainedModel, raw: bool = False) -> None:
+    def __init__(self, target: Target, model: PreTrainedModel, raw: bool = False, composes: bool = True) -> None:
         from lorakit.data.encoding import TextEncoder
         from lorakit.generation.context import position_limit
+        from lorakit.workflows.tasks import normalisation
 
         self.target = target
+        self.composes = composes and not raw and normalisation(target) == "nfc"
+        """Whether letters of prompts are composed (Unicode NFC), as in training."""
         self.style = PromptStyle() if raw else target.style
         """How a prompt is framed."""
         self.chats = self.style.chat_template is not None
@@ -101,6 +101,8 @@ class Writer:
 
     def encode_any(self, prompt: Prompt) -> list[int]:
         """Return the ids of a prompt of any length; otherwise like `encode`."""
+        if self.composes:
+            prompt = composed(prompt)
         if isinstance(prompt, str) and self.style.format == "chat":
             prompt = [{"role": "user", "content": prompt}]
         if isinstance(prompt, str):
@@ -285,14 +287,3 @@ def generate(
     listed = cast("Sequence[Prompt]", [prompts] if single else prompts)
     watcher = Watcher(on_text, on_step, top=0 if on_step is None else 5)
     return writer.write(listed, settings or DecodingSettings(), watcher=watcher)
-
-
-def check_unicode(text: str, place: str = "the prompt") -> None:
-    """Raise LorakitError for half of a character pair, which a command line can hold; `place` is what messages say."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise LorakitError(
-            f"{place} holds half of a character pair (U+{ord(text[error.start]):04X} at character "
-            f"{error.start + 1}), which is no text; remove it or write the whole character."
-        ) from None

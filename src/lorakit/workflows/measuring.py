@@ -141,7 +141,7 @@ def _written(target: Target, objective: Objective, model: nn.Module, rows: Seque
     longest = max(len(ids) for ids in target.tokenizer([text for one in references.values() for text in one]).input_ids)
     # Twice the longest reference lets an answer be too long, and cuts off one that never ends.
     settings = DecodingSettings(max_new_tokens=2 * longest + 8)
-    writer = Writer(target, cast("PreTrainedModel", model))
+    writer = Writer(target, cast("PreTrainedModel", model), composes=False)
     answers = {}
     for number, (completion, *_) in writer.each(
         list(references), settings, on_done=lambda done: tell(done, len(numbers))

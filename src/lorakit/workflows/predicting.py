@@ -18,8 +18,9 @@ from lorakit.generation.settings import DecodingSettings
 from lorakit.objectives.seq2seq_lm import source_and_target
 from lorakit.types import FormatName, Objective, Row
 from lorakit.workflows import tasks
-from lorakit.workflows.generating import Prompt, Writer, check_unicode
+from lorakit.workflows.generating import Writer
 from lorakit.workflows.placing import check_place, place
+from lorakit.workflows.prompt_text import Prompt, check_unicode
 
 if TYPE_CHECKING:
     from torch import nn
@@ -76,7 +77,7 @@ class Predictor:
             )
         reads = _READS[self.objective.name]
         format = recognise(rows, self.settings.columns, reads, answered=False)
-        return canonical(rows, format, normalise=self.settings.normalise, cure=_CURE)[0]
+        return canonical(rows, format, normalise=tasks.normalisation(self.target, self.settings), cure=_CURE)[0]
 
     def predict(self, rows: Sequence[Row], top: int = 5, max_new_tokens: int = 256) -> list[Prediction]:
         """Return what the target makes of each row, in their order.
@@ -93,7 +94,7 @@ class Predictor:
             return []
         if not writes(self.target.head):
             return cast("list[Prediction]", cast(Any, self.objective).predict(self.model, rows, top=top))
-        writer = Writer(self.target, cast("PreTrainedModel", self.model))
+        writer = Writer(self.target, cast("PreTrainedModel", self.model), composes=False)
         found: list[Prediction] = [{} for _ in rows]
         settings = DecodingSettings(max_new_tokens=max_new_tokens)
         prompts = [_prompt(row.fields) for row in rows]

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 from lorakit import objectives
 from lorakit.adapters.bundle import Target, open_target
@@ -52,6 +52,8 @@ class Rows:
     """Tokens of an optimizer step; None where it is counted in rows."""
     rows_per_step: int | None
     stream: Stream | None = None
+    normalise: Literal["nfc"] | None = None
+    """``nfc`` where letters of all rows were composed."""
 
     def streamed(self) -> list[str]:
         """Return what is to be said about rows that were read while training."""
@@ -66,6 +68,7 @@ def prepare_rows(recipe: Recipe) -> Rows:
         DataError: The rows cannot be read, understood, or learned from.
     """
     target, notes = _target(recipe)
+    recipe = _as_trained(recipe, target)
     checkpoint, data = target.base, recipe.data
     train_rows, read_notes = _read(data, recipe.train.seed)
     notes += read_notes
@@ -95,10 +98,7 @@ def prepare_rows(recipe: Recipe) -> Rows:
     objective = objectives.make(settings.name, made_for)
     training = objective.encode(train_rows)
     evaluation = objective.encode(evaluation_rows)
-    if not training or not evaluation:
-        side = "training" if not training else "evaluation"
-        told = "".join(f"\n  {note}" for note in [*notes, *objective.notes])
-        raise DataError(f"no {side} row is left after reading and checking.{told}")
+    _check_left(training, evaluation, [*notes, *objective.notes])
     report = reports.examine(training, train_rows, evaluation_rows, format, objective.learned, target.tokenizer)
     report.notes = [*notes, *objective.notes, *report.notes]
     stream = Stream(recipe, objective, format) if data.stream else None
@@ -119,6 +119,7 @@ def prepare_rows(recipe: Recipe) -> Rows:
         tokens_per_step=tokens,
         rows_per_step=step_rows,
         stream=stream,
+        normalise=recipe.data.normalise,
     )
 
 
@@ -129,6 +130,14 @@ def _target(recipe: Recipe) -> tuple[Target, list[str]]:
         return target, [*target.notes]
     larger, told = target.with_tokens(new_tokens.read(recipe.model.add_tokens))
     return larger, [*target.notes, *told]
+
+
+def _as_trained(recipe: Recipe, target: Target) -> Recipe:
+    """Return the recipe with letters composed where the training of `target` composed them."""
+    if recipe.data.normalise is not None:
+        return recipe
+    data = recipe.data.model_copy(update={"normalise": tasks.normalisation(target)})
+    return recipe.model_copy(update={"data": data})
 
 
 def _read(data: DataSettings, seed: int) -> tuple[list[Row], list[str]]:
@@ -194,6 +203,13 @@ def _sampled(
     if count >= len(rows):
         return rows, [f"{count:,} {kind} rows asked for, {len(rows):,} there: all are used"]
     return draw(rows, count, seed), [f"{count:,} of {len(rows):,} {kind} rows, a seeded sample"]
+
+
+def _check_left(training: Sequence[Example], evaluation: Sequence[Example], notes: Sequence[str]) -> None:
+    if not training or not evaluation:
+        side = "training" if not training else "evaluation"
+        told = "".join(f"\n  {note}" for note in notes)
+        raise DataError(f"no {side} row is left after reading and checking.{told}")
 
 
 def _max_length(recipe: Recipe, checkpoint: Checkpoint) -> int:

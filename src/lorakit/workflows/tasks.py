@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
@@ -11,6 +11,7 @@ from lorakit import objectives
 from lorakit.adapters.bundle import Target
 from lorakit.checkpoints.finding import Checkpoint
 from lorakit.data import encoding
+from lorakit.data.settings import DataSettings
 from lorakit.errors import DataError
 from lorakit.objectives.class_labels import names_in, problem_of
 from lorakit.objectives.settings import ObjectiveSettings, default
@@ -161,6 +162,13 @@ def style_of(target: Target, settings: Any, format: FormatName) -> PromptStyle:
     if settings.name == "causal_lm":
         return encoding.style_for(format, target.tokenizer, settings.separator)
     return PromptStyle(format=format)
+
+
+def normalisation(target: Target, settings: DataSettings | None = None) -> Literal["nfc"] | None:
+    """Return in which form a target reads text: the one that `settings` name, otherwise that of its training."""
+    if settings is not None and "normalise" in settings.model_fields_set:
+        return settings.normalise
+    return target.manifest.normalise if target.manifest is not None else None
 
 
 def settings_of(target: Target) -> Any:
