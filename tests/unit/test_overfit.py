@@ -58,7 +58,9 @@ def test_a_loss_that_never_fell_is_not_learning():
 def test_a_loss_that_only_rose_while_training_fell_is_overfitting_and_asks_for_no_higher_rate():
     found = verdict(0.7, (0.1, 2.0), (0.0, 5.0))
     assert found.kind == "overfitting"
-    assert found.sentence.startswith("the evaluation loss never fell below its start, 0.700, while training fell to 0.0")
+    assert found.sentence.startswith(
+        "the evaluation loss never fell below its start, 0.700, while training fell to 0.0"
+    )
     assert "a lower optim.learning_rate" in found.advice
 
 
