@@ -5,7 +5,6 @@ Each step is a command of `lorakit`, printed before it runs, so that a reader ca
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -30,25 +29,11 @@ def main() -> None:
     run = Path(f"runs/quickstart-{name}")
     rows = f"recipe:quickstart-{name}-eval.jsonl"
     lorakit(console, "train", f"quickstart-{name}", "-o", run, "--force")
-    if name == "translate":
-        lorakit(console, "evaluate", run, "--data", rows, "--against", "base")
-    else:
-        lorakit(console, "evaluate", run, "--data", rows)
-        # The built-in has no classes before: what it says then is what its new output layer says at random.
-        before, after = accuracies(run)
-        console.print(f"\naccuracy before {before:.1%} · after {after:.1%}", style="bold")
+    lorakit(console, "evaluate", run, "--data", rows, "--against", "base")
     for text in TEXTS[name]:
         lorakit(console, "predict", run, text)
     seconds = int(time.perf_counter() - started)
     console.print(f"\nAll of it took {seconds // 60} m {seconds % 60:02} s.")
-
-
-def accuracies(run: Path) -> tuple[float, float]:
-    """Return the shares of evaluation rows that a run got right before its first step and in the end."""
-    events = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    found = [event for event in events if event["kind"] == "evaluation"]
-    kept = next(event for event in found if event["step"] == found[-1]["best_step"])
-    return found[0]["accuracy"], kept["accuracy"]
 
 
 if __name__ == "__main__":
