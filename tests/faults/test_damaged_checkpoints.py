@@ -106,6 +106,19 @@ def test_a_damaged_weight_file_is_an_error_that_names_it(model_folder, mutation)
     assert str(model_folder) in str(caught.value)
 
 
+def test_a_header_whose_length_begins_like_a_web_page_is_read(model_folder):
+    file = model_folder / WEIGHTS
+    plain = find(str(model_folder)).fingerprint
+    data = file.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    # Spaces behind a header are part of it.
+    longer = length + (ord("<") - length) % 256
+    text = data[8 : 8 + length].ljust(longer)
+    file.write_bytes(longer.to_bytes(8, "little") + text + data[8 + length :])
+    assert file.read_bytes().startswith(b"<")
+    assert find(str(model_folder)).fingerprint == plain
+
+
 @pytest.mark.parametrize("damage", ["zeroed tail", "one bit"])
 def test_sound_numbers_that_are_not_the_saved_ones_are_caught_by_their_hash(tmp_path, damage):
     with whole_folder(tmp_path / "model") as aside:

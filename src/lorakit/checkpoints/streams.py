@@ -110,7 +110,8 @@ def _refuse_imposters(file: Path, start: bytes) -> None:
         raise damaged(file, "it is empty")
     if start.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{file} is a Git LFS pointer, not weights: run `git lfs pull` in its repository.")
-    if start.lstrip().startswith(b"<"):
+    # The length of a sound header may begin with any byte, but a brace stands behind it.
+    if start.lstrip().startswith(b"<") and start[8:9] != b"{":
         raise damaged(file, "it is a web page, not weights")
 
 
