@@ -33,8 +33,8 @@ def main() -> None:
     if options.every_length:
         shapes.GRAIN = 1
     if options.bfloat16_attention:
-        widened = varlen._fused
-        varlen._fused = lambda q, k, v, *rest: widened(q.bfloat16(), k.bfloat16(), v.bfloat16(), *rest).float()
+        widened = varlen._within
+        varlen._within = lambda q, k, v, how: widened(q.bfloat16(), k.bfloat16(), v.bfloat16(), how).float()
     model = find("tiny-gpt").load("float32", varlen.NAME, 0.0).train()
     draw = random.Random(0)
     for _ in range(3):

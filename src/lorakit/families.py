@@ -38,6 +38,8 @@ class Family:
     """Whether all blocks are one set of weights (ALBERT)."""
     fp16: bool = True
     """False where activations outgrow float16 (T5 and its kin)."""
+    summit: str = ""
+    """Of an encoder, dotted path inside the backbone of the module whose output the heads read."""
     listed: bool = True
     """False for a type that stands outside the table."""
 
@@ -55,7 +57,9 @@ class Family:
 def _bert_like(model_type: str, first_position: int = 0) -> Family:
     linears = ("query", "key", "value", "intermediate.dense", "output.dense")
     positions = "max_position_embeddings"
-    return Family(model_type, "encoder", ("encoder.layer",), linears, positions, first_position=first_position)
+    return Family(
+        model_type, "encoder", ("encoder.layer",), linears, positions, first_position=first_position, summit="encoder"
+    )
 
 
 def _llama_like(model_type: str) -> Family:
@@ -63,10 +67,10 @@ def _llama_like(model_type: str) -> Family:
     return Family(model_type, "decoder", ("layers",), linears, "max_position_embeddings")
 
 
-def _t5_like(model_type: str) -> Family:
+def _t5_like(model_type: str, packs: bool = False) -> Family:
     blocks = ("encoder.block", "decoder.block")
     linears = ("q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo")
-    return Family(model_type, "encoder_decoder", blocks, linears, None, packs=False, fp16=False)
+    return Family(model_type, "encoder_decoder", blocks, linears, None, packs=packs, fp16=False)
 
 
 def _bart_like(model_type: str) -> Family:
@@ -87,6 +91,7 @@ _TABLE = {
             ("transformer.layer",),
             ("q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"),
             "max_position_embeddings",
+            summit="transformer",
         ),
         _bert_like("electra"),
         Family(
@@ -96,6 +101,7 @@ _TABLE = {
             ("query", "key", "value", "attention.dense", "ffn", "ffn_output"),
             "max_position_embeddings",
             shares_blocks=True,
+            summit="encoder",
         ),
         Family(
             "deberta-v2",
@@ -105,7 +111,14 @@ _TABLE = {
             "max_position_embeddings",
             packs=False,
         ),
-        Family("modernbert", "encoder", ("layers",), ("Wqkv", "Wi", "Wo"), "max_position_embeddings"),
+        Family(
+            "modernbert",
+            "encoder",
+            ("layers",),
+            ("Wqkv", "Wi", "Wo"),
+            "max_position_embeddings",
+            summit="final_norm",
+        ),
         Family("gpt2", "decoder", ("h",), ("c_attn", "c_proj", "c_fc"), "n_positions"),
         Family(
             "gpt_neo",
@@ -145,7 +158,9 @@ _TABLE = {
             ("q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"),
             "max_position_embeddings",
         ),
-        *(_t5_like(model_type) for model_type in ("t5", "mt5", "umt5")),
+        _t5_like("t5", packs=True),
+        _t5_like("mt5", packs=True),
+        _t5_like("umt5"),
         *(_bart_like(model_type) for model_type in ("bart", "mbart", "marian", "pegasus")),
         _t5_like("longt5"),
     )

@@ -133,7 +133,7 @@ class Batch:
     """What is learned, by names of the objective's own.
 
     ``positions_L`` are flat indices, over B * T, of positions whose scores count, and ``targets_L`` what is learned
-    there, both int64; ``labels_B`` or ``labels_BO`` the classes of rows.
+    there, both int64; ``labels_B`` or ``labels_BO`` the classes of rows, of a packed row those of its segments.
     """
     lengths: tuple[int, ...]
     """Length of each segment of a packed row; empty for padded rows."""
@@ -141,6 +141,8 @@ class Batch:
     """Row numbers, for messages."""
     tokens: int
     """Real (not padding) tokens."""
+    written: tuple[int, ...] = ()
+    """Of a packed encoder-decoder the length of each target, as `lengths` are those of the sources."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,10 +46,11 @@ def test_training_in_bfloat16_ends_near_float32(tmp_path, gpt2_folder):
 @pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
 def test_packed_rows_do_not_see_each_other_on_the_gpu(make):
     from lorakit.fast import varlen
+    from lorakit.fast.isolation import proves_isolated
 
     model = make().cuda()
     model.set_attn_implementation(varlen.NAME)
-    assert varlen.proves_isolated(model, 2, 400) == ""
+    assert proves_isolated(model) == ""
 
 
 def test_greedy_text_on_the_gpu_equals_transformers():

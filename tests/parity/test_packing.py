@@ -9,6 +9,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from conftest import save_checkpoint, tiny_gpt2, tiny_llama
 from lorakit.fast import varlen
+from lorakit.fast.isolation import proves_isolated
 from lorakit.fast.shapes import rounded_up
 from lorakit.training.loop import train_window
 from lorakit.training.settings import SgdSettings
@@ -140,7 +141,7 @@ def test_the_output_layer_sees_labelled_positions_alone():
 
 
 def test_a_model_that_packs_is_proved_isolated():
-    assert varlen.proves_isolated(made("gpt2", varlen.NAME), layers=2, vocabulary=400) == ""
+    assert proves_isolated(made("gpt2", varlen.NAME)) == ""
 
 
 def test_attention_across_rows_is_caught(monkeypatch):
@@ -148,12 +149,12 @@ def test_attention_across_rows_is_caught(monkeypatch):
         return varlen.attend(module, query, key, value, mask, segment_lengths=None, **options)
 
     AttentionInterface.register("leaking_for_a_test", leaking)
-    said = varlen.proves_isolated(made("gpt2", "leaking_for_a_test"), layers=2, vocabulary=400)
+    said = proves_isolated(made("gpt2", "leaking_for_a_test"))
     assert said.startswith("packed and single rows differ by")
 
 
 def test_attention_that_goes_another_way_is_caught():
-    said = varlen.proves_isolated(made("gpt2", "sdpa"), layers=2, vocabulary=400)
+    said = proves_isolated(made("gpt2", "sdpa"))
     assert "does not go through the interface (0 calls for 2 layers)" in said
 
 

@@ -8,12 +8,15 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
     AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
 
 from lorakit import families
-from lorakit.fast import varlen
+from lorakit.fast import relative, varlen
+from lorakit.fast.isolation import proves_isolated
+from lorakit.fast.pooling import pooled
 from model_types import SHAPES, VOCABULARY, tiny_config, tiny_model
 
 ENCODERS = [family.model_type for family in families.listed() if family.kind == "encoder"]
@@ -30,7 +33,9 @@ def texts():
 def packed_scores(model, family):
     positions = varlen.positions(LENGTHS)[None] + family.first_position
     with torch.no_grad():
-        return model(input_ids=torch.cat(texts())[None], position_ids=positions, segment_lengths=LENGTHS)[0][0]
+        return model(
+            input_ids=torch.cat(texts())[None], position_ids=positions, segment_lengths={sum(LENGTHS): LENGTHS}
+        )[0][0]
 
 
 def plain_scores(model):
@@ -53,7 +58,7 @@ def test_packed_texts_score_as_each_alone_without_the_fast_path(model_type, auto
 @pytest.mark.parametrize("model_type", ENCODERS)
 def test_the_table_says_what_the_proof_at_the_start_of_a_run_finds(model_type):
     for auto in (AutoModelForMaskedLM, AutoModelForTokenClassification):
-        said = varlen.proves_isolated(tiny_model(model_type, auto, varlen.NAME), layers=2, vocabulary=VOCABULARY)
+        said = proves_isolated(tiny_model(model_type, auto, varlen.NAME))
         assert (said == "") == families.of(model_type).packs
         assert said == "" or said == "its attention does not go through the interface (0 calls for 2 layers)"
 
@@ -62,7 +67,7 @@ def test_the_table_says_what_the_proof_at_the_start_of_a_run_finds(model_type):
 def test_the_table_says_so_of_decoders_too(model_type):
     try:
         model = tiny_model(model_type, AutoModelForCausalLM, varlen.NAME)
-        said = varlen.proves_isolated(model, layers=2, vocabulary=VOCABULARY)
+        said = proves_isolated(model)
     except KeyError as problem:
         # gpt_neo chooses among its own classes by this name.
         said = f"refused: {problem}"
@@ -71,12 +76,70 @@ def test_the_table_says_so_of_decoders_too(model_type):
 
 def test_the_words_of_a_model_that_scores_next_sentences_too_are_proved():
     model = tiny_model("bert", AutoModelForPreTraining, varlen.NAME)
-    assert varlen.proves_isolated(model, layers=2, vocabulary=VOCABULARY) == ""
+    assert proves_isolated(model) == ""
 
 
-def test_a_model_that_scores_whole_rows_is_never_packed():
+def test_a_head_that_scores_whole_rows_is_not_taken_for_one_that_scores_positions():
     model = tiny_model("bert", AutoModelForSequenceClassification, varlen.NAME)
-    assert "of whole rows" in varlen.proves_isolated(model, layers=2, vocabulary=VOCABULARY)
+    assert "of whole rows" in proves_isolated(model)
+
+
+@pytest.mark.parametrize("model_type", [*PACKING, *(name for name in DECODERS if families.of(name).packs)])
+def test_a_packed_classifier_scores_each_text_as_alone_without_the_fast_path(model_type):
+    auto, family = AutoModelForSequenceClassification, families.of(model_type)
+    positions = varlen.positions(LENGTHS)[None] + family.first_position
+    packed = {"input_ids": torch.cat(texts())[None], "position_ids": positions}
+    model = tiny_model(model_type, auto, varlen.NAME)
+    assert proves_isolated(model, family) == ""
+    with torch.no_grad(), pooled(model, family, LENGTHS) as scored:
+        found = scored(model(**packed, segment_lengths={sum(LENGTHS): LENGTHS}))
+    plain = tiny_model(model_type, auto, "eager")
+    with torch.no_grad():
+        expected = torch.cat([plain(input_ids=text[None]).logits for text in texts()])
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_a_head_that_reads_the_mean_of_all_states_is_not_packed():
+    config = tiny_config("modernbert")
+    config.classifier_pooling = "mean"
+    model = AutoModelForSequenceClassification.from_config(config, attn_implementation=varlen.NAME).eval()
+    assert proves_isolated(model, families.of("modernbert")).startswith("packed and single rows differ by")
+
+
+RELATIVE = [family.model_type for family in families.listed() if family.kind == "encoder_decoder" and family.packs]
+
+
+@pytest.mark.parametrize("model_type", RELATIVE)
+def test_packed_sources_and_targets_score_as_each_pair_alone_without_the_fast_path(model_type):
+    targets = [text.flip(0)[:length] for text, length in zip(texts(), (4, 7), strict=True)]
+    segments = {sum(LENGTHS): LENGTHS, 11: (4, 7)}
+    packed = {"input_ids": torch.cat(texts())[None], "decoder_input_ids": torch.cat(targets)[None]}
+    model = tiny_model(model_type, AutoModelForSeq2SeqLM, varlen.NAME)
+    plain = tiny_model(model_type, AutoModelForSeq2SeqLM, "eager")
+    pairs = zip(texts(), targets, strict=True)
+    with torch.no_grad():
+        expected = torch.cat(
+            [plain(input_ids=text[None], decoder_input_ids=target[None])[0][0] for text, target in pairs]
+        )
+        whole = model(**packed, segment_lengths=segments)[0][0]
+        relative.prepare(model)
+        small = model(**packed, segment_lengths=segments)[0][0]
+    bound = 1e-5 * float(expected.abs().max())
+    assert torch.allclose(whole, expected, rtol=0, atol=bound)
+    assert torch.allclose(small, expected, rtol=0, atol=bound)
+
+
+def test_a_relative_bias_is_as_large_as_the_longest_segment():
+    model = tiny_model("t5", AutoModelForSeq2SeqLM, varlen.NAME)
+    relative.prepare(model)
+    made = []
+    for module in model.modules():
+        if getattr(module, "has_relative_attention_bias", False):
+            module.register_forward_hook(lambda _, __, output: made.append(tuple(output[1].shape[2:])))
+    ids = torch.cat(texts())[None]
+    with torch.no_grad():
+        model(input_ids=ids, decoder_input_ids=ids[:, :11], segment_lengths={22: LENGTHS, 11: (4, 7)})
+    assert made == [(13, 13), (7, 7)]
 
 
 def test_the_window_of_the_modernbert_above_hides_something():

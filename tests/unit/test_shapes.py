@@ -22,11 +22,11 @@ def test_a_row_gets_one_more_segment_and_the_others_stay():
     positions = torch.cat([torch.arange(30), torch.arange(40)])[None]
     inputs = {"input_ids": torch.full((1, 70), 7), "position_ids": positions}
     row = rounded_row(inputs, (30, 40))
-    assert row["segment_lengths"] == (30, 40, 58)
+    assert row["segment_lengths"] == {128: (30, 40, 58)}
     assert torch.equal(row["input_ids"][:, :70], inputs["input_ids"])
     assert row["position_ids"].shape == (1, 128)
 
 
 def test_a_row_that_fits_is_left_alone():
     inputs = {"input_ids": torch.zeros(1, 64), "position_ids": torch.zeros(1, 64)}
-    assert rounded_row(inputs, (60, 4))["segment_lengths"] == (60, 4)
+    assert rounded_row(inputs, (60, 4))["segment_lengths"] == {64: (60, 4)}

@@ -27,17 +27,34 @@ def rounded(positions_L: Tensor) -> Tensor:
     return functional.pad(positions_L, (0, rounded_up(len(positions_L)) - len(positions_L)))
 
 
-def rounded_row(inputs: Mapping[str, Tensor], lengths: tuple[int, ...]) -> dict[str, Any]:
+def rounded_row(
+    inputs: Mapping[str, Tensor], lengths: tuple[int, ...], written: tuple[int, ...] = ()
+) -> dict[str, Any]:
     """Return the arguments of a packed row, rounded up by one more segment that no other segment sees.
 
     Args:
-        inputs: ``input_ids`` and ``position_ids``, shape (1, T).
+        inputs: ``input_ids`` and the like, shape (1, T); of an encoder-decoder ``decoder_input_ids`` too, shape (1, U).
         lengths: Lengths of the segments, which add up to T.
+        written: Lengths of an encoder-decoder's targets, which add up to U.
 
     Returns:
-        The same with ``segment_lengths``, T a multiple of `GRAIN`.
+        The same with ``segment_lengths`` (`fast/varlen.py`), T and U multiples of `GRAIN`; U is another than T.
     """
-    width = sum(lengths)
-    extra = rounded_up(width) - width
-    padded = {name: functional.pad(value, (0, extra)) for name, value in inputs.items()}
-    return {**padded, "segment_lengths": (*lengths, extra) if extra else lengths}
+    # A segment to write has one to read beside it, so both rows get one more.
+    width = rounded_up(sum(lengths) + (1 if written else 0))
+    segments = {width: _filled(lengths, width)}
+    if written:
+        wide = rounded_up(sum(written) + 1)
+        wide += GRAIN if wide == width else 0
+        segments[wide] = _filled(written, wide)
+    padded = {}
+    for name, value in inputs.items():
+        room = wide if written and name.startswith("decoder_") else width
+        padded[name] = functional.pad(value, (0, room - value.shape[1]))
+    return {**padded, "segment_lengths": segments}
+
+
+def _filled(lengths: tuple[int, ...], width: int) -> tuple[int, ...]:
+    """Return the lengths with one more segment up to `width`."""
+    extra = width - sum(lengths)
+    return (*lengths, extra) if extra else lengths

@@ -101,7 +101,7 @@ def word_scores(model: nn.Module, batch: Batch, fast: bool, **arguments: Any) ->
     from lorakit.fast.shapes import rounded, rounded_row
 
     positions_L = batch.targets["positions_L"]
-    inputs = rounded_row(batch.inputs, batch.lengths) if batch.lengths else batch.inputs
+    inputs = rounded_row(batch.inputs, batch.lengths, batch.written) if batch.lengths else batch.inputs
     with labelled_only(model, rounded(positions_L)) if fast else nullcontext():
         output = model(**inputs, **arguments)
     logits_BTV = output.prediction_logits if hasattr(output, "prediction_logits") else output.logits

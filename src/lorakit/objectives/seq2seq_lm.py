@@ -98,11 +98,10 @@ class Seq2SeqLM(Written):
         return examples
 
     def collate(self, examples: Sequence[Example], packed: bool, epoch: int | None = None) -> Batch:
-        """Lay examples one below the other, padded at the right; they are never packed."""
-        assert not packed, "an encoder-decoder's rows are not packed"
+        """Lay examples end to end in two rows (`packed`), or one below the other, padded at the right."""
         targets = [example.target for example in examples if example.target is not None]
         rows = [example.row for example in examples]
-        return side_by_side([example.ids for example in examples], targets, rows, self._start, self._padding)
+        return side_by_side([example.ids for example in examples], targets, rows, self._start, self._padding, packed)
 
     @cached_property
     def _start(self) -> int | None:

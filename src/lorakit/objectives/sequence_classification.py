@@ -33,7 +33,6 @@ class SequenceClassification(Shared):
     """How many rows each `too_long` policy has met, over all calls of `encode`."""
 
     name = "sequence_classification"
-    packs = False
 
     problem_of = staticmethod(class_labels.problem_of)
     labels_of = staticmethod(class_labels.labels_of)
@@ -89,19 +88,23 @@ class SequenceClassification(Shared):
         return 1
 
     def collate(self, examples: Sequence[Example], packed: bool = False, epoch: int | None = None) -> Batch:
-        """Lay texts one below the other, padded at the right; ``labels_B`` are class numbers, ``labels_BO`` float."""
+        """Lay texts end to end in one row (`packed`), or one below the other, padded at the right.
+
+        ``labels_B`` are class numbers, ``labels_BO`` float.
+        """
         import torch
 
-        inputs, _ = read_by_model([example.ids for example in examples], packed=False, padding=self.padding)
+        ids, first_position = [example.ids for example in examples], self.job.family.first_position
+        inputs, _ = read_by_model(ids, packed, self.padding, first_position)
         segments = [example.segments for example in examples if example.segments is not None]
         if segments:
-            inputs["token_type_ids"] = torch.from_numpy(laid(segments, packed=False)[0])
+            inputs["token_type_ids"] = torch.from_numpy(laid(segments, packed)[0])
         labels = torch.from_numpy(np.stack([example.labels for example in examples]))
         single = self.problem == "single_label_classification"
         return Batch(
             inputs=inputs,
             targets={"labels_B": labels[:, 0].long()} if single else {"labels_BO": labels},
-            lengths=(),
+            lengths=tuple(map(len, ids)) if packed else (),
             rows=tuple(example.row for example in examples),
             tokens=sum(len(example) for example in examples),
         )
@@ -117,8 +120,15 @@ class SequenceClassification(Shared):
 
     def outputs(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return ``logits_BO``, the scores of the labels, float32."""
+        from lorakit.fast.pooling import pooled
+        from lorakit.fast.shapes import rounded_row
+
         arguments = {} if self.job.family.kind == "encoder" else {"use_cache": False}
-        return {"logits_BO": model(**batch.inputs, **arguments).logits.float()}
+        if not batch.lengths:
+            return {"logits_BO": model(**batch.inputs, **arguments).logits.float()}
+        with pooled(model, self.job.family, batch.lengths) as scored:
+            output = model(**rounded_row(batch.inputs, batch.lengths), **arguments)
+        return {"logits_BO": scored(output).float()}
 
     def losses(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return the loss summed over rows, shape (), float32.

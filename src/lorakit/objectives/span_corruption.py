@@ -94,8 +94,7 @@ class SpanCorruption(Written):
         return self._lengths(len(example.ids))[1]
 
     def collate(self, examples: Sequence[Example], packed: bool, epoch: int | None = None) -> Batch:
-        """Cut spans out, and lay examples one below the other, padded at the right; they are never packed."""
-        assert not packed, "an encoder-decoder's rows are not packed"
+        """Cut spans out, and lay examples end to end in two rows (`packed`), or one below the other, padded."""
         pairs = [self.corrupted(example, epoch) for example in examples]
         return side_by_side(
             [self.encoder.as_source(source) for source, _ in pairs],
@@ -103,6 +102,7 @@ class SpanCorruption(Written):
             [example.row for example in examples],
             start_of(self.job.config),
             padding_id(self.job.tokenizer),
+            packed,
         )
 
     def corrupted(self, example: Example, epoch: int | None) -> tuple[np.ndarray, np.ndarray]:

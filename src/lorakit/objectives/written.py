@@ -21,7 +21,6 @@ _WRAPPING = ("mbart", "plbart")
 class Written(Shared):
     """Next-token prediction of targets, summed over their tokens, EOS among them."""
 
-    packs = False
     label_logits_only: bool
 
     def counts(self, batch: Batch) -> dict[str, float]:
@@ -67,8 +66,9 @@ def side_by_side(
     rows: Sequence[int],
     start: int | None,
     padding: int,
+    packed: bool = False,
 ) -> Batch:
-    """Lay sources, and targets shifted by one, one below the other, padded at the right.
+    """Lay sources, and targets shifted by one, end to end in two rows (`packed`), or one below the other, padded.
 
     Labels are set by position, never by token id, so that EOS is learned also where it is the padding. What a decoder
     reads is not masked: padding stands behind all that is learned.
@@ -79,12 +79,15 @@ def side_by_side(
         rows: Number of each row.
         start: What a decoder begins with; None: the last token of its target.
         padding: Id that fills the places of shorter rows.
+        packed: Whether they lie end to end.
     """
     import torch
 
-    inputs, _ = read_by_model(sources, False, padding)
+    inputs, _ = read_by_model(sources, packed, padding)
+    # Models of this kind that pack count distances, not positions.
+    inputs.pop("position_ids", None)
     shifted = [np.concatenate(([target[-1] if start is None else start], target[:-1])) for target in targets]
-    read_BU, starts_B = laid(shifted, False, padding)
+    read_BU, starts_B = laid(shifted, packed, padding)
     positions_L = np.concatenate([begin + np.arange(len(row)) for begin, row in zip(starts_B, targets, strict=True)])
     return Batch(
         inputs={**inputs, "decoder_input_ids": torch.from_numpy(read_BU)},
@@ -92,7 +95,8 @@ def side_by_side(
             "positions_L": torch.from_numpy(positions_L.astype(np.int64)),
             "targets_L": torch.from_numpy(np.concatenate(targets).astype(np.int64)),
         },
-        lengths=(),
+        lengths=tuple(map(len, sources)) if packed else (),
         rows=tuple(rows),
         tokens=sum(map(len, sources)) + sum(map(len, targets)),
+        written=tuple(map(len, targets)) if packed else (),
     )

@@ -167,7 +167,8 @@ def _loaded(recipe: Recipe, rows: Rows, device: torch.device) -> tuple[PreTraine
 
     cannot be packed ("" where they can).
     """
-    from lorakit.fast import varlen
+    from lorakit.fast import relative, varlen
+    from lorakit.fast.isolation import proves_isolated
 
     checkpoint, objective = rows.checkpoint, rows.objective
     dropout = recipe.train.dropout
@@ -178,19 +179,30 @@ def _loaded(recipe: Recipe, rows: Rows, device: torch.device) -> tuple[PreTraine
         model, fresh = checkpoint.load_for(objective.head, "float32", attention, dropout, recipe.train.seed)
         return model.to(device), fresh
 
-    note = "" if recipe.speed.varlen else "switched off"
-    if not note and not objective.packs:
-        note = f"{objective.name} reads row by row"
-    if not note and not checkpoint.family.packs:
-        note = f"{checkpoint.family.model_type} attends in a way of its own"
+    note = _never_packed(recipe, rows)
     if not note:
         with quiet():
             model, fresh = load(varlen.NAME)
-            embeddings = model.get_input_embeddings().num_embeddings
-            note = varlen.proves_isolated(model, model.config.num_hidden_layers, embeddings)
+            relative.prepare(model)
+            pools = checkpoint.family if objective.head.task == "sequence_classification" else None
+            note = proves_isolated(model, pools)
         if not note:
             return model, fresh, varlen.NAME, ""
     return *load("sdpa"), "sdpa", note
+
+
+def _never_packed(recipe: Recipe, rows: Rows) -> str:
+    """Return what is known without the model to keep rows from being packed, or ""."""
+    family, objective = rows.checkpoint.family, rows.objective
+    if not recipe.speed.varlen:
+        return "switched off"
+    if not objective.packs:
+        return f"{objective.name} with next sentences reads row by row"
+    if not family.packs:
+        return f"{family.model_type} attends in a way of its own"
+    if family.kind == "encoder_decoder" and objective.head.task != "seq2seq_lm":
+        return f"{family.model_type} packs what it writes, not what {objective.name} asks of it"
+    return ""
 
 
 def _budget(

@@ -21,6 +21,7 @@ from lorakit.checkpoints.finding import tokenizer_fingerprint
 from lorakit.checkpoints.folders import HASHES, whole_folder, write_files
 from lorakit.data.encoding import TextEncoder
 from lorakit.errors import TrainingError
+from lorakit.fast import relative
 from lorakit.generation.decoding import decode
 from lorakit.generation.settings import DecodingSettings
 from lorakit.recipe import LoadedRecipe, resolved_yaml
@@ -153,6 +154,7 @@ def _difference(model: nn.Module, target: Target, built: Built, run: Run, exampl
     """
     device = run.accelerator.device
     fresh = target.load("float32", built.attention, str(device))
+    relative.prepare(fresh)
     for name, weight in fresh.named_parameters():
         weight.requires_grad = name in built.trainable.names
     if built.precision == "bfloat16":

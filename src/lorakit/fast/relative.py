@@ -1,0 +1,31 @@
+"""T5's relative bias beside packed rows: it depends on distance alone, so one for the longest segment serves them all.
+
+Left to itself T5 would compute a bias over the whole row, T x T, and zeros of that size where a decoder attends to its
+encoder. A hook puts the small one in its place; `varlen.attend` takes the corner that each segment needs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def prepare(model: nn.Module) -> None:
+    """Give every relative attention of `model` its hook; no number changes, and without packed rows nothing at all."""
+    for module in model.modules():
+        if hasattr(module, "has_relative_attention_bias"):
+            module.register_forward_pre_hook(_with_small_bias, with_kwargs=True)
+
+
+def _with_small_bias(module: Any, arguments: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return the arguments of a T5 attention with the bias of its longest segment, unless a lower layer made it."""
+    segments = given.get("segment_lengths")
+    if segments is None or given.get("position_bias") is not None:
+        return arguments, given
+    hidden_1TD: Tensor = arguments[0]
+    bias = hidden_1TD.new_empty(0)
+    if given.get("key_value_states") is None and module.has_relative_attention_bias:
+        longest = max(segments[hidden_1TD.shape[1]])
+        bias = module.compute_bias(longest, longest, device=hidden_1TD.device)
+    return arguments, {**given, "position_bias": bias}
