@@ -14,3 +14,5 @@ class SpeedSettings(BaseModel):
     """Pack rows end to end without padding; attention runs row by row."""
     logits: bool = True
     """Compute the vocabulary scores at labelled positions only."""
+    activations: bool = True
+    """Compute GELU in one kernel where the model takes it step by step."""

@@ -56,10 +56,17 @@ def lower_frozen(model: nn.Module) -> None:
     from transformers.pytorch_utils import Conv1D
 
     shared = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    for module in model.modules():
-        if (
-            isinstance(module, nn.Linear | Conv1D)
-            and not module.weight.requires_grad
-            and id(module.weight) not in shared
-        ):
-            module.weight.data = module.weight.data.to(torch.bfloat16)
+    lowered = [
+        module.weight
+        for module in model.modules()
+        if isinstance(module, nn.Linear | Conv1D)
+        and not module.weight.requires_grad
+        and id(module.weight) not in shared
+    ]
+    for weight in lowered:
+        weight.data = weight.data.to(torch.bfloat16)
+    if lowered:
+        # The file that weights were read from is mapped, and stays in memory whole as long as one of them lies in it.
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.dtype != torch.bfloat16:
+                tensor.data = tensor.data.clone()

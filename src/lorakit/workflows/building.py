@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from lorakit import methods
 from lorakit.adapters.bundle import Target
@@ -14,6 +15,8 @@ from lorakit.adapters.changed import read as read_changed
 from lorakit.adapters.lora_file import read_lora_weights
 from lorakit.checkpoints.finding import quiet
 from lorakit.errors import LorakitError
+from lorakit.fast import activations, relative
+from lorakit.fast.settings import SpeedSettings
 from lorakit.methods.settings import MethodSettings
 from lorakit.methods.trainable import silence_frozen
 from lorakit.recipe import LoadedRecipe, Recipe
@@ -34,11 +37,12 @@ class Built:
     trainable: Trainable
     attention: str
     """Name of the attention function the model was loaded with."""
-    packed: bool
     packing_note: str
     """Why rows are not packed; empty where they are."""
     precision: Precision
     precision_note: str
+    taken: tuple[str, ...]
+    """Names of other fast paths that are taken, as in the section `speed`."""
     budget: int
     """Tokens computed at once."""
     memory: int
@@ -47,6 +51,11 @@ class Built:
     """Weights of the base, a tied one counted once."""
     fresh: tuple[str, ...] = ()
     """Names of weights that the checkpoint lacks: a new head, drawn from the seed."""
+
+    @property
+    def packed(self) -> bool:
+        """Whether rows lie end to end, without padding."""
+        return not self.packing_note
 
 
 def build(recipe: Recipe, rows: Rows, device: torch.device, world: int) -> Built:
@@ -72,22 +81,35 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int) -> Built
     if recipe.train.dropout is None and recipe.method.name == "freeze":
         silence_frozen(model, checkpoint.family)
     precision, precision_note = choose(recipe.train.dtype, device)
-    if precision == "bfloat16":
-        lower_frozen(model)
+    taken = quicken(model, recipe.speed, precision)
     budget, expected = _budget(recipe, rows, model, device, world, 2 if precision == "bfloat16" else 4)
     return Built(
-        model,
-        trainable,
-        attention,
-        packing_note == "",
-        packing_note,
-        precision,
-        precision_note,
-        budget,
-        expected,
-        base_parameters,
-        fresh,
+        model=model,
+        trainable=trainable,
+        attention=attention,
+        packing_note=packing_note,
+        precision=precision,
+        precision_note=precision_note,
+        taken=taken,
+        budget=budget,
+        memory=expected,
+        base_parameters=base_parameters,
+        fresh=fresh,
     )
+
+
+def quicken(model: nn.Module, speed: SpeedSettings, precision: Precision) -> tuple[str, ...]:
+    """Take the fast paths that change a model after its method is applied; return which of them were taken.
+
+    The bundle that is read back at the end of a run goes the same way, so that it computes as training did.
+    """
+    relative.prepare(model)
+    taken = []
+    if speed.activations and activations.fuse(model):
+        taken.append("activations")
+    if precision == "bfloat16":
+        lower_frozen(model)
+    return tuple(taken)
 
 
 def follow_parent(loaded: LoadedRecipe, target: Target) -> LoadedRecipe:
@@ -167,7 +189,7 @@ def _loaded(recipe: Recipe, rows: Rows, device: torch.device) -> tuple[PreTraine
 
     cannot be packed ("" where they can).
     """
-    from lorakit.fast import relative, varlen
+    from lorakit.fast import varlen
     from lorakit.fast.isolation import proves_isolated
 
     checkpoint, objective = rows.checkpoint, rows.objective
@@ -183,7 +205,6 @@ def _loaded(recipe: Recipe, rows: Rows, device: torch.device) -> tuple[PreTraine
     if not note:
         with quiet():
             model, fresh = load(varlen.NAME)
-            relative.prepare(model)
             pools = checkpoint.family if objective.head.task == "sequence_classification" else None
             note = proves_isolated(model, pools)
         if not note:

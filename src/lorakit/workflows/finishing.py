@@ -21,15 +21,15 @@ from lorakit.checkpoints.finding import tokenizer_fingerprint
 from lorakit.checkpoints.folders import HASHES, whole_folder, write_files
 from lorakit.data.encoding import TextEncoder
 from lorakit.errors import TrainingError
-from lorakit.fast import relative
+from lorakit.fast.settings import SpeedSettings
 from lorakit.generation.decoding import decode
 from lorakit.generation.settings import DecodingSettings
 from lorakit.recipe import LoadedRecipe, resolved_yaml
-from lorakit.training.precision import compute, lower_frozen
+from lorakit.training.precision import compute
 from lorakit.training.run import Run
 from lorakit.training.state import State
 from lorakit.types import Example
-from lorakit.workflows.building import Built
+from lorakit.workflows.building import Built, quicken
 from lorakit.workflows.preparing import Rows
 
 _SIDE_BY_SIDE = 16
@@ -78,7 +78,7 @@ def finish(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: Stat
         tokenizer = rows.checkpoint.tokenizer if rows.checkpoint.new_tokens is not None else None
         write_bundle(aside, model, manifest, rows.checkpoint, recipe, local, tokenizer)
     target = open_target(str(proof), base=_base_argument(rows, manifest))
-    difference = _difference(model, target, built, run, rows.evaluation[:_PROBES])
+    difference = _difference(model, target, loaded.recipe.speed, built, run, rows.evaluation[:_PROBES])
     answers, stopped = _answers(target, rows, run, loaded.recipe.train.sample_answers)
     written = {"answers": answers, "answers_that_stop": stopped} if answers else {}
     metrics = {**manifest.metrics, **written, "reload_difference": difference}
@@ -102,6 +102,7 @@ def _manifest(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: S
     speed.append("varlen" if built.packed else f"no varlen: {built.packing_note}")
     if recipe.speed.logits:
         speed.append("logits")
+    speed.extend(built.taken)
     writes = heads.writes(rows.objective.head)
     ends = [example.labels[-1:] for example in rows.evaluation] if writes else []
     answered = {int(end) for last in ends for end in last if end >= 0}
@@ -146,23 +147,26 @@ def _base_argument(rows: Rows, manifest: Manifest) -> str | None:
     return None if manifest.form == "full" else str(rows.checkpoint.folder)
 
 
-def _difference(model: nn.Module, target: Target, built: Built, run: Run, examples: list[Example]) -> float:
+def _difference(
+    model: nn.Module, target: Target, speed: SpeedSettings, built: Built, run: Run, examples: list[Example]
+) -> float:
     """Return the largest difference of scores between `model` and the bundle read back, in the training precision.
+
+    The weights of `model` are let go in between: two models at once may be more than there is room for.
 
     Raises:
         TrainingError: They differ; on a CPU by anything at all, on an accelerator by more than its kernels vary.
     """
     device = run.accelerator.device
+    trained = _all_scores(model, built, run, examples)
+    for weight in model.parameters():
+        weight.data = weight.data.new_empty(0)
+        weight.grad = None
     fresh = target.load("float32", built.attention, str(device))
-    relative.prepare(fresh)
     for name, weight in fresh.named_parameters():
         weight.requires_grad = name in built.trainable.names
-    if built.precision == "bfloat16":
-        lower_frozen(fresh)
-    for each in (model, fresh):
-        _align(each)
-    with torch.no_grad(), compute(built.precision, device):
-        pairs = [(_scores(model, run, example), _scores(fresh, run, example)) for example in examples]
+    quicken(fresh, speed, built.precision)
+    pairs = list(zip(trained, _all_scores(fresh, built, run, examples), strict=True))
     difference = max(float((one - other).abs().max()) for one, other in pairs)
     scale = max(float(one.abs().max()) for one, _ in pairs)
     if not difference <= (0.0 if device.type == "cpu" else 1e-3 * scale):
@@ -171,6 +175,12 @@ def _difference(model: nn.Module, target: Target, built: Built, run: Run, exampl
             f"{difference:.2e}). The file system or this version of a library is at fault; nothing was reported."
         )
     return difference
+
+
+def _all_scores(model: nn.Module, built: Built, run: Run, examples: list[Example]) -> list[Tensor]:
+    _align(model)
+    with torch.no_grad(), compute(built.precision, run.accelerator.device):
+        return [_scores(model, run, example) for example in examples]
 
 
 def _align(model: nn.Module) -> None:
