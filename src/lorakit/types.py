@@ -143,6 +143,8 @@ class Batch:
     """Real (not padding) tokens."""
     written: tuple[int, ...] = ()
     """Of a packed encoder-decoder the length of each target, as `lengths` are those of the sources."""
+    keys: tuple[int, ...] = ()
+    """Numbers of its examples where states of frozen blocks are kept (`fast/frontier.py`); empty elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,8 @@ class Objective(Protocol):
     name: str
     packs: bool
     """Whether its examples may lie end to end in one row."""
+    steady: bool
+    """Whether a model reads an example alike in every epoch; not where words are hidden at random."""
 
     @property
     def head(self) -> Head:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class SpeedSettings(BaseModel):
@@ -16,3 +16,7 @@ class SpeedSettings(BaseModel):
     """Compute the vocabulary scores at labelled positions only."""
     activations: bool = True
     """Compute GELU in one kernel where the model takes it step by step."""
+    frontier: bool = True
+    """Compute frozen lower blocks once, and keep what comes out of them in a file for later epochs."""
+    cache_gb: float = Field(default=8.0, gt=0)
+    """Largest size of that file in GB; where it would be larger, frozen blocks are computed in every epoch."""

@@ -107,10 +107,15 @@ def refuse_new_rows(method: str, new_rows: Sequence[int]) -> None:
 
 
 def silence_frozen(model: PreTrainedModel, family: Family) -> None:
-    """Set dropout to 0 in every block of which nothing learns: a frozen part has nothing to be regularised."""
-    for block in blocks(model, family):
-        if not any(weight.requires_grad for weight in block.parameters()):
+    """Set dropout to 0 in blocks and embeddings of which nothing learns: there is nothing to be regularised."""
+    below = [part for name, part in model.base_model.named_children() if name == "drop" or name.startswith("emb")]
+    for block in [*blocks(model, family), *([] if _learns(model.get_input_embeddings()) else below)]:
+        if not _learns(block):
             _silence(block)
+
+
+def _learns(module: nn.Module) -> bool:
+    return any(weight.requires_grad for weight in module.parameters())
 
 
 def _silence(module: nn.Module) -> None:

@@ -36,6 +36,7 @@ class MaskedLM(Shared):
     """Documents and pairs, over all calls of `encode`."""
 
     name = "masked_lm"
+    steady = False
 
     def __post_init__(self) -> None:
         tokenizer = self.job.tokenizer

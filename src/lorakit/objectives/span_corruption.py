@@ -38,6 +38,7 @@ class SpanCorruption(Written):
     """How many documents were left out, over all calls of `encode`."""
 
     name = "span_corruption"
+    steady = False
     head = Head("seq2seq_lm")
 
     def __post_init__(self) -> None:

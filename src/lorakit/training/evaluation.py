@@ -53,7 +53,8 @@ def evaluate(run: Run, examples: Sequence[Example]) -> Scores:
                 for term, count in run.objective.counts(batch).items():
                     counts[term] += weight * count
                 placed = run.placed(batch)
-                outputs = run.objective.outputs(model, placed)
+                with run.reading(batch):
+                    outputs = run.objective.outputs(model, placed)
                 for term, loss_sum in run.objective.losses(outputs, placed).items():
                     sums[term] += weight * loss_sum.item()
                 for name, (hit, trial) in run.objective.tallies(outputs, placed).items():

@@ -157,7 +157,7 @@ def train_window(run: Run, examples: Sequence[Example], step: int, epoch: int = 
                 run.signals.check()
             last = batch is batches[-1]
             with nullcontext() if last else run.accelerator.no_sync(run.model):
-                with run.computing():
+                with run.computing(), run.reading(batch):
                     sums = run.objective.loss_sums(run.model, run.placed(batch))
                     terms = [sums[term] * (weight * world / counts[term]) for term in sums if counts.get(term)]
                     loss = torch.stack(terms).sum()
@@ -249,6 +249,8 @@ def _save(run: Run, state: State) -> None:
     if run.accelerator.is_main_process:
         optimizer = getattr(run.optimizer, "optimizer", run.optimizer)
         states.save(run.folder, state, run.bare_model, optimizer, gathered)
+        if run.frontier is not None:
+            run.frontier.flush()
     run.accelerator.wait_for_everyone()
 
 

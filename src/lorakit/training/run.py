@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lorakit.data.batching import Plan, micro_batches, share
+from lorakit.fast.frontier import Frontier
 from lorakit.training.precision import Precision, compute
 from lorakit.training.reporters import Reporters
 from lorakit.training.settings import OptimSettings, TrainSettings
@@ -45,6 +46,8 @@ class Run:
     precision: Precision
     reporters: Reporters
     signals: Signals = field(default_factory=Signals)
+    frontier: Frontier | None = None
+    """Where frozen lower blocks are computed once."""
 
     @property
     def bare_model(self) -> nn.Module:
@@ -61,7 +64,11 @@ class Run:
         """
         mine = share(examples, self.accelerator.process_index, self.accelerator.num_processes)
         parts = micro_batches(mine or examples[:1], self.budget, self.packed)
-        return [self.objective.collate(part, self.packed, epoch) for part in parts], 1.0 if mine else 0.0
+        batches = [self.objective.collate(part, self.packed, epoch) for part in parts]
+        if self.frontier is not None:
+            pairs = zip(batches, parts, strict=True)
+            batches = [replace(batch, keys=self.frontier.keys(part)) for batch, part in pairs]
+        return batches, 1.0 if mine else 0.0
 
     def placed(self, batch: Batch) -> Batch:
         """Return `batch` on this process's device."""
@@ -71,6 +78,10 @@ class Run:
             inputs={name: value.to(device, non_blocking=True) for name, value in batch.inputs.items()},
             targets={name: value.to(device, non_blocking=True) for name, value in batch.targets.items()},
         )
+
+    def reading(self, batch: Batch) -> AbstractContextManager[object]:
+        """Return the context of a forward pass over `batch`: frozen blocks are computed, or their states read again."""
+        return nullcontext() if self.frontier is None else self.frontier.around(batch)
 
     def computing(self) -> AbstractContextManager[object]:
         """Return the context of forward passes."""

@@ -103,6 +103,8 @@ def _manifest(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: S
     if recipe.speed.logits:
         speed.append("logits")
     speed.extend(built.taken)
+    if run.frontier is not None:
+        speed.append("frontier")
     writes = heads.writes(rows.objective.head)
     ends = [example.labels[-1:] for example in rows.evaluation] if writes else []
     answered = {int(end) for last in ends for end in last if end >= 0}

@@ -167,7 +167,7 @@ def _run(
     reporters: Iterable[Reporter],
 ) -> TrainResult:
     from lorakit.training import loop
-    from lorakit.workflows import stored_recipe
+    from lorakit.workflows import prefix, stored_recipe
     from lorakit.workflows.finishing import finish
     from lorakit.workflows.launching import from_first
 
@@ -176,6 +176,7 @@ def _run(
         for note in notes:
             run.reporters.report(NoteEvent(note))
         state = loop.fit(run, state)
+        prefix.remove(folder.work)
     finally:
         for note in prepared.rows.streamed():
             run.reporters.report(NoteEvent(note))
@@ -204,6 +205,7 @@ def _assemble(
     from lorakit.training.reporters import MetricsFile, Reporters, Trackers
     from lorakit.training.run import Run
     from lorakit.workflows import stored_recipe
+    from lorakit.workflows.prefix import frontier_of
 
     recipe, rows, built = prepared.loaded.recipe, prepared.rows, prepared.built
     optimizer = optim.build(built.model, recipe.optim, recipe.learning_rate)
@@ -240,7 +242,8 @@ def _assemble(
         reporters=Reporters(listeners),
         signals=signals,
     )
-    return run, state, notes
+    run.frontier, told = frontier_of(run, recipe, rows)
+    return run, state, [*notes, told] if told else notes
 
 
 def _told(recipe: Recipe) -> dict[str, int | float | str]:

@@ -1,0 +1,188 @@
+"""Frozen blocks computed once give the weights that blocks computed in every epoch give, and are computed once."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel
+
+from conftest import save_checkpoint, tiny_gpt2
+from encoders import encoder_folder, framing
+from lorakit.errors import Interrupted
+from lorakit.fast.frontier import Frontier
+from lorakit.training.events import NoteEvent, StepEvent
+from lorakit.types import Batch
+from model_types import tiny_model
+from runs import Listener, random_examples, train, weights
+
+LABELLED = [
+    {"text": f"word {number} " * (1 + number % 5), "label": "even" if number % 2 == 0 else "odd"}
+    for number in range(16)
+]
+ANSWERED = [{"prompt": f"number {number}", "completion": f"it is {number} " * (1 + number % 4)} for number in range(16)]
+
+
+def table(folder, rows):
+    file = folder / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def bert_with_dropout(folder):
+    """A BERT whose checkpoint drops a tenth of everything, also of its embeddings."""
+    drops = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    return encoder_folder(folder, "AutoModel", num_hidden_layers=4, **drops)
+
+
+def deberta(folder):
+    """A type that takes buckets, padded."""
+    model = tiny_model("deberta-v2", AutoModel, "eager", vocab_size=350, pad_token_id=1)
+    return save_checkpoint(folder, model, framing())
+
+
+def gpt(folder):
+    return save_checkpoint(folder, tiny_gpt2(n_layer=4))
+
+
+CASES = {
+    "half of a packed GPT": (gpt, ANSWERED, {"method__name": "freeze"}),
+    "half of a packed classifier": (bert_with_dropout, LABELLED, {"method__name": "freeze", "train__dropout": 0.0}),
+    "all of a packed classifier": (bert_with_dropout, LABELLED, {"method__name": "head"}),
+    "all of a padded classifier": (deberta, LABELLED, {"method__name": "head"}),
+    "below the pairs of the last block": (
+        gpt,
+        ANSWERED,
+        {"method__name": "lora", "method__targets": ["3.attn.c_attn", "3.mlp.c_fc"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_weights_at_the_end_are_those_without_it(tmp_path, case):
+    make, rows, settings = CASES[case]
+    common = {"train__epochs": 3, "data__eval": 0.25, "optim__learning_rate": 1e-2, **settings}
+    model, data = make(tmp_path / "model"), table(tmp_path, rows)
+    found = {}
+    for taken in (True, False):
+        result = train(tmp_path / f"run-{taken}", model, data, speed__frontier=taken, **common)
+        found[taken] = (weights(result.folder), result.state, result.folder)
+    speed = [json.loads((folder / "manifest.json").read_text())["speed"] for _, _, folder in found.values()]
+    assert ["frontier" in paths for paths in speed] == [True, False]
+    assert found[True][0].keys() == found[False][0].keys()
+    for name, tensor in found[True][0].items():
+        assert torch.allclose(tensor, found[False][0][name], atol=2e-5), name
+    assert found[True][1].best_loss == pytest.approx(found[False][1].best_loss, rel=1e-5)
+
+
+def test_frozen_blocks_run_once_for_each_row(tmp_path, monkeypatch):
+    kept = []
+    init = Frontier.__init__
+    monkeypatch.setattr(Frontier, "__init__", lambda self, *given: (kept.append(self), init(self, *given))[1])
+    train(tmp_path / "run", gpt(tmp_path / "model"), table(tmp_path, ANSWERED), method__name="freeze", train__epochs=4)
+    (frontier,) = kept
+    # 14 rows to learn and 2 to evaluate; one more is the row of the proof.
+    assert frontier.computed <= 16 + 1
+    assert frontier.replayed >= 3 * 14
+
+
+def test_states_are_gone_when_the_run_is_done(tmp_path):
+    result = train(
+        tmp_path / "run", gpt(tmp_path / "model"), table(tmp_path, ANSWERED), method__name="freeze", train__epochs=2
+    )
+    assert not (result.folder / "frontier").exists()
+
+
+def test_a_resumed_run_reads_the_states_of_the_one_before(tmp_path):
+    model, data = gpt(tmp_path / "model"), table(tmp_path, ANSWERED)
+    common = {"method__name": "freeze", "train__epochs": 3, "train__evaluate_every": 3}
+    whole = train(tmp_path / "whole", model, data, **common)
+
+    def stop(event):
+        if isinstance(event, StepEvent) and event.step == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        train(tmp_path / "cut", model, data, reporters=[Listener(stop)], **common)
+    filled = np.load(tmp_path / "cut" / "frontier" / "filled.npy")
+    assert filled.all()
+    listener = Listener()
+    resumed = train(tmp_path / "cut", resume=True, reporters=[listener])
+    assert all(
+        torch.allclose(tensor, weights(whole.folder)[name], atol=1e-6)
+        for name, tensor in weights(resumed.folder).items()
+    )
+
+
+def passed(frontier, block, lengths):
+    """Send each row through the frozen block in a batch of its own."""
+    for key, length in enumerate(lengths):
+        with frontier.around(Batch(inputs={}, targets={}, lengths=(length,), rows=(0,), tokens=length, keys=(key,))):
+            block(torch.ones(1, length, 4))
+
+
+@pytest.mark.parametrize(("lengths", "computed"), [((5, 7), 1), ((5, 8), 2)], ids=["the same rows", "other rows"])
+def test_states_are_taken_up_for_the_same_rows_alone(tmp_path, lengths, computed):
+    block = torch.nn.Identity()
+    first = Frontier([block], random_examples((5, 7)), 4, tmp_path)
+    passed(first, block, (5, 7))
+    first.flush()
+    again = Frontier([block], random_examples(lengths), 4, tmp_path)
+    passed(again, block, lengths)
+    # The file is opened when the first row has been computed.
+    assert again.computed == computed
+
+
+def test_states_that_were_not_flushed_are_not_taken_up(tmp_path):
+    block = torch.nn.Identity()
+    passed(Frontier([block], random_examples((5, 7)), 4, tmp_path), block, (5, 7))
+    again = Frontier([block], random_examples((5, 7)), 4, tmp_path)
+    passed(again, block, (5, 7))
+    assert again.computed == 2
+
+
+def said(tmp_path, model, rows, **settings):
+    listener = Listener()
+    train(tmp_path / "run", model, table(tmp_path, rows), reporters=[listener], **settings)
+    return [event.text for event in listener.events if isinstance(event, NoteEvent) and "frozen blocks" in event.text]
+
+
+REASONS = {
+    "speed.frontier is off": {"speed__frontier": False, "train__epochs": 2},
+    "no row is read twice": {"train__epochs": 1},
+    "would take": {"speed__cache_gb": 1e-9, "train__epochs": 2},
+    "computes blocks twice": {"train__gradient_checkpointing": True, "train__epochs": 2},
+}
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_where_it_is_not_taken_a_line_says_why(tmp_path, reason):
+    lines = said(tmp_path, gpt(tmp_path / "model"), ANSWERED, method__name="freeze", **REASONS[reason])
+    assert len(lines) == 1
+    assert reason in lines[0]
+
+
+def test_dropout_in_the_frozen_part_is_noticed(tmp_path):
+    model = save_checkpoint(tmp_path / "model", tiny_gpt2(n_layer=4, resid_pdrop=0.1, embd_pdrop=0.1))
+    lines = said(tmp_path, model, ANSWERED, method__name="freeze", train__epochs=2, train__dropout=0.2)
+    assert len(lines) == 1
+    assert "there is dropout in the frozen part" in lines[0]
+
+
+def test_dropout_of_the_checkpoint_is_silent_in_frozen_embeddings(tmp_path):
+    model = save_checkpoint(tmp_path / "model", tiny_gpt2(n_layer=4, resid_pdrop=0.1, embd_pdrop=0.1))
+    (line,) = said(tmp_path, model, ANSWERED, method__name="freeze", train__epochs=2)
+    assert line.startswith("the 2 frozen blocks are computed once")
+
+
+def test_hidden_words_are_others_in_each_epoch(tmp_path):
+    model = encoder_folder(tmp_path / "model", "AutoModelForMaskedLM")
+    texts = [{"text": f"some words and number {number}"} for number in range(16)]
+    lines = said(tmp_path, model, texts, objective__name="masked_lm", method__name="freeze", train__epochs=2)
+    assert "masked_lm hides other words in each epoch" in lines[0]
+
+
+def test_full_training_says_nothing_of_it(tmp_path):
+    assert said(tmp_path, gpt(tmp_path / "model"), ANSWERED, method__name="full", train__epochs=2) == []
