@@ -233,3 +233,28 @@ def test_beams_are_reached_from_the_command(gpt2_folder):
 
 def test_one_token_is_counted_in_the_singular(gpt2_folder):
     assert "1 token ·" in run(gpt2_folder, "The", "--max-new-tokens", "1").stderr
+
+
+def test_weights_in_8_bits_tell_what_they_change(tmp_path):
+    folder = framed(parrot(tmp_path / "m", "hello there"), eos_ids=(0,))
+    result = run(folder, "hello", "--quantize", "int8", "--max-new-tokens", "4")
+    answered(result)
+    assert re.search(r"weights in 8 bits; loss of the prompts \d+\.\d{3} → \d+\.\d{3} nats a token", result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--quantize", "int4"], 'quantize is "int4"; must be int8'),
+        (["--quantize", "int8", "--dtype", "bfloat16"], "leave out --device and --dtype"),
+    ],
+)
+def test_weights_that_cannot_be_rounded_so_are_refused(tmp_path, options, said):
+    result = run(parrot(tmp_path / "m", "hello"), "", *options)
+    assert result.exit_code == 1
+    assert said in str(result.exception)
+
+
+def test_the_fast_paths_write_what_the_plain_ones_do(tmp_path):
+    folder = parrot(tmp_path / "m", "all the same")
+    assert answered(run(folder, "")) == answered(run(folder, "", "--no-fast"))

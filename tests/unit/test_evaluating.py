@@ -18,7 +18,8 @@ from lorakit.adapters.bundle import open_target
 from lorakit.data.settings import DataSettings
 from lorakit.errors import DataError
 from lorakit.workflows import tasks
-from lorakit.workflows.generating import Completion, Writer
+from lorakit.workflows.completions import Completion
+from lorakit.workflows.generating import Writer
 from runs import objective, reference_loss
 from runs import rows as canonical
 from writers import tiny_writer, unigram_tokenizer

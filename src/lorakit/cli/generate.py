@@ -21,7 +21,8 @@ from lorakit.errors import DataError, Interrupted, LorakitError
 
 if TYPE_CHECKING:
     from lorakit.generation.settings import DecodingSettings
-    from lorakit.workflows.generating import Completion, Writer
+    from lorakit.workflows.completions import Completion
+    from lorakit.workflows.generating import Writer
     from lorakit.workflows.prompt_files import PromptRow
 
 ENDINGS = {
@@ -55,6 +56,8 @@ def generate(
     revision: options.Revision = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    quantize: options.Quantize = None,
+    fast: options.Fast = True,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -81,12 +84,18 @@ def generate(
         seed=seed,
         stop=stop or [],
     )
+    from lorakit.workflows import quantizing
+
+    quantizing.check_quantize(quantize, device, dtype)
     view = _View(show_steps, as_json, quiet)
     source = _source(prompt, input_file, output, force, settings, view)
     from lorakit.workflows.generating import open_writer
 
-    writer = open_writer(target, base=base, revision=revision, device=device, dtype=dtype, raw=raw)
+    writer = open_writer(target, base=base, revision=revision, device=device, dtype=dtype, raw=raw, fast=fast)
     view.say(*writer.target.notes)
+    if quantize is not None:
+        read = [source] if isinstance(source, str) else [row.prompt for row in source]
+        view.say(writer.quantize(read))
     if isinstance(source, str):
         _answer(writer, source, settings, view)
     else:

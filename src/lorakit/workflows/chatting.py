@@ -12,7 +12,8 @@ from lorakit.errors import DataError, LorakitError
 from lorakit.generation.settings import DecodingSettings
 
 if TYPE_CHECKING:
-    from lorakit.workflows.generating import Completion, Writer
+    from lorakit.workflows.completions import Completion
+    from lorakit.workflows.generating import Writer
 
 
 @dataclass(frozen=True, slots=True)

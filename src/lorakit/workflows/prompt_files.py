@@ -16,7 +16,8 @@ from lorakit.errors import DataError, Interrupted, LorakitError
 from lorakit.generation.settings import DecodingSettings
 
 if TYPE_CHECKING:
-    from lorakit.workflows.generating import Completion, Writer
+    from lorakit.workflows.completions import Completion
+    from lorakit.workflows.generating import Writer
     from lorakit.workflows.prompt_text import Prompt
 
 _WRITTEN = ("text", "tokens", "finish_reason", "log_probability", "sample")
