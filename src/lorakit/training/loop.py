@@ -23,6 +23,7 @@ from lorakit.training.checks import reached
 from lorakit.training.evaluation import evaluate
 from lorakit.training.events import EvaluationEvent, NoteEvent, StepEvent
 from lorakit.training.optim import learning_rate_at
+from lorakit.training.room import with_room
 from lorakit.training.run import Run
 from lorakit.training.signals import Asked
 from lorakit.training.state import State
@@ -116,7 +117,7 @@ def _step(run: Run, state: State, epoch: int, examples: Sequence[Example], pace:
     rate = learning_rate_at(state.step, total, run.optim, run.learning_rate)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    loss, norm = train_window(run, examples, state.step + 1, epoch)
+    loss, norm = with_room(run, examples, lambda: train_window(run, examples, state.step + 1, epoch))
     tokens = sum(len(example) for example in examples)
     state.step += 1
     state.tokens += tokens
@@ -212,7 +213,7 @@ def _is_due(run: Run, state: State) -> bool:
 
 def _judge(run: Run, state: State) -> bool:
     """Evaluate, and return whether this is the best so far; a loss that is not finite never is."""
-    scores = evaluate(run, run.evaluation)
+    scores = with_room(run, run.evaluation, lambda: evaluate(run, run.evaluation))
     loss = scores.loss
     terms = {f"{term}_loss": value for term, value in scores.losses.items()} if len(scores.losses) > 1 else {}
     details = {**terms, **scores.shares}

@@ -1,0 +1,75 @@
+"""What happens when memory runs out: less is computed at once, and the step is taken again with the same arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+from lorakit.errors import TrainingError
+from lorakit.training import state as states
+from lorakit.training.events import NoteEvent
+from lorakit.training.run import Run
+from lorakit.types import Example
+
+Result = TypeVar("Result")
+
+_ON_PROCESSORS = ("can't allocate memory", "not enough memory")
+"""What torch says, in an ordinary RuntimeError, when a processor's memory is full."""
+
+
+def with_room(run: Run, examples: Sequence[Example], attempt: Callable[[], Result]) -> Result:
+    """Return what `attempt` returns; where memory runs out, halve the micro-batch and try again.
+
+    The cut into micro-batches changes no number, so the step is the same; its random numbers begin anew.
+
+    Args:
+        run: Its `budget` is lowered for good.
+        examples: Rows of the step, or of an evaluation.
+        attempt: Computes them in micro-batches of `run.budget` tokens, and leaves no gradient behind when it fails.
+
+    Raises:
+        TrainingError: A single row does not fit, or several processes share the step and would part ways.
+    """
+    longest = max(len(example) for example in examples)
+    while True:
+        random = states.random_state()
+        try:
+            return attempt()
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _is_full(error):
+                raise
+            refused = _refusal(run, longest)
+            if refused:
+                raise TrainingError(refused) from error
+        # Outside the handler, which holds what the failed attempt had in memory.
+        states.set_random_state(random)
+        run.budget = max(longest, run.budget // 2)
+        if run.accelerator.device.type == "cuda":
+            torch.cuda.empty_cache()
+        run.reporters.report(
+            NoteEvent(
+                f"memory was full; from now on {run.budget:,} tokens are computed at once, which changes no result"
+            )
+        )
+
+
+def _is_full(error: BaseException) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        words in str(error) for words in _ON_PROCESSORS
+    )
+
+
+def _refusal(run: Run, longest: int) -> str:
+    if run.accelerator.num_processes > 1:
+        return (
+            f"memory is full with {run.budget:,} tokens at once, and several processes cannot lower that one by one. "
+            f"Go on with fewer: --resume --set train.micro_batch_tokens={max(longest, run.budget // 2)}"
+        )
+    if run.budget <= longest:
+        return (
+            f"memory is full with a single row of {longest:,} tokens. Lower data.max_length, set "
+            "train.gradient_checkpointing=true, or take a smaller model or method lora."
+        )
+    return ""
