@@ -300,6 +300,51 @@ def test_another_recipe_is_refused_with_the_values_then_and_now(stopped, stopped
     assert "--resume -o" in said
 
 
+@pytest.fixture
+def stopped_on_own_rows(tmp_path, gpt2_folder):
+    """A run that was stopped after its first step, and the file of its rows."""
+    rows, output = tmp_path / "own.jsonl", tmp_path / "run"
+    rows.write_text("".join(f"{json.dumps(pair)}\n" for pair in PAIRS), encoding="utf-8")
+    with pytest.raises(Interrupted):
+        train(output, gpt2_folder, rows, reporters=[stop_at(1)], **SETTINGS)
+    return output, rows
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (PAIRS[::2], r"the training rows of \S+own\.jsonl \(22 then, 11 now\)"),
+        ([{**PAIRS[0], "completion": "something else"}, *PAIRS[1:]], r"own\.jsonl \(22 as before, with other contents"),
+    ],
+)
+def test_rows_that_changed_are_refused_on_resume(stopped_on_own_rows, changed, said):
+    output, rows = stopped_on_own_rows
+    before = rows.read_text(encoding="utf-8")
+    rows.write_text("".join(f"{json.dumps(pair)}\n" for pair in changed), encoding="utf-8")
+    with pytest.raises(LorakitError, match=rf"{output} was started with other rows.*{said}.*another -o\.$"):
+        train(output, resume=True)
+    rows.write_text(before, encoding="utf-8")
+    train(output, resume=True)
+
+
+def test_changed_evaluation_rows_are_refused_on_resume(tmp_path, gpt2_folder, pairs_file):
+    held, output = tmp_path / "held.jsonl", tmp_path / "run"
+    held.write_text(json.dumps(PAIRS[0] | {"prompt": "one"}) + "\n", encoding="utf-8")
+    with pytest.raises(Interrupted):
+        train(output, gpt2_folder, pairs_file, reporters=[stop_at(1)], **SETTINGS, data__eval=str(held))
+    held.write_text(json.dumps(PAIRS[0] | {"prompt": "two"}) + "\n", encoding="utf-8")
+    with pytest.raises(LorakitError, match=r"now: the evaluation rows of \S+held\.jsonl \(1 as before"):
+        train(output, resume=True)
+
+
+def test_a_run_of_an_earlier_version_that_kept_no_fingerprint_goes_on(stopped, whole, pairs_file):
+    local = json.loads((stopped / "local.json").read_text(encoding="utf-8"))
+    del local["rows"]
+    (stopped / "local.json").write_text(json.dumps(local), encoding="utf-8")
+    train(stopped, resume=True)
+    assert_same(stopped, whole("lora", pairs_file))
+
+
 def test_the_same_recipe_may_be_named_again(stopped, stopped_once, gpt2_folder, pairs_file, whole):
     train(stopped, gpt2_folder, stopped_once / "pairs.jsonl", resume=True, **SETTINGS, **METHODS["lora"])
     assert_same(stopped, whole("lora", pairs_file))

@@ -20,7 +20,7 @@ def recipe(train: object, evaluation: object = 0.1):
 
 def stored(loaded) -> dict:
     """The section `data` as local.json has it."""
-    return json.loads(as_local(loaded)["recipe"])["values"]["data"]
+    return json.loads(as_local(loaded, {})["recipe"])["values"]["data"]
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_what_is_no_file_here_is_stored_as_it_is(here, name):
 def test_another_way_to_write_the_same_path_is_the_same_recipe(here, name):
     os.symlink("pairs.jsonl", here / "link.jsonl")
     (here / "run").mkdir()
-    write(recipe("pairs.jsonl"), here / "run")
+    write(recipe("pairs.jsonl"), {}, here / "run")
     recalled = recall(here / "run", here / "run", recipe(name.format(here=here)))
     assert recalled.recipe.data.train == str(here / "pairs.jsonl")
 
@@ -53,6 +53,6 @@ def test_another_way_to_write_the_same_path_is_the_same_recipe(here, name):
 def test_another_file_is_another_recipe(here):
     (here / "run").mkdir()
     (here / "other.jsonl").write_text("")
-    write(recipe("pairs.jsonl"), here / "run")
+    write(recipe("pairs.jsonl"), {}, here / "run")
     with pytest.raises(LorakitError, match=r"data\.train: .*pairs\.jsonl' then, .*other\.jsonl' now"):
         recall(here / "run", here / "run", recipe("other.jsonl"))

@@ -112,7 +112,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_local(folder: Path) -> dict[str, str]:
-    """Return what local.json knows: ``base``, a path, and ``recipe``, JSON with paths; empty where there is none."""
+    """Return what local.json knows, empty where there is none.
+
+    ``base`` is a path, ``recipe`` JSON with paths, ``rows`` JSON with the fingerprints of the run's rows.
+    """
     file = folder / LOCAL
     return {key: str(value) for key, value in read_json(file).items()} if file.is_file() else {}
 

@@ -55,6 +55,12 @@ class Rows:
     normalise: Literal["nfc"] | None = None
     """``nfc`` where letters of all rows were composed."""
 
+    def stamps(self) -> dict[str, tuple[int, str]]:
+        """Return how many rows there are and their fingerprint, by side; of a stream the evaluation rows alone."""
+        evaluation = (len(self.evaluation_rows), fingerprint(self.evaluation_rows))
+        learned = {} if self.fingerprint is None else {"training": (self.report.rows, self.fingerprint)}
+        return {**learned, "evaluation": evaluation}
+
     def streamed(self) -> list[str]:
         """Return what is to be said about rows that were read while training."""
         return self.stream.told() if self.stream is not None else []

@@ -105,7 +105,7 @@ def train(
         hold = run_folders.locked(folder.work, not resume) if accelerator.is_main_process else nullcontext()
         with hold:
             accelerator.wait_for_everyone()
-            prepared = _prepare(loaded, destination, accelerator)
+            prepared = _prepare(loaded, destination, accelerator, folder.work if resume else None)
             if on_prepared is not None and prepared.speaks:
                 on_prepared(prepared)
             return _run(prepared, folder, accelerator, signals, resume, reporters)
@@ -135,14 +135,17 @@ def _recipe(recipe: LoadedRecipe | str | Path | None, output: Path | None, resum
     return stored_recipe.recall(work, output, given), output
 
 
-def _prepare(given: LoadedRecipe, output: Path, accelerator: Any) -> Prepared:
-    """Do everything up to the first step."""
+def _prepare(given: LoadedRecipe, output: Path, accelerator: Any, begun: Path | None = None) -> Prepared:
+    """Do everything up to the first step; `begun` is the folder of a run that goes on, with the rows it began with."""
     from lorakit.adapters.bundle import open_target
+    from lorakit.workflows import stored_recipe
     from lorakit.workflows.building import build, follow_parent
     from lorakit.workflows.preparing import prepare_rows
 
     loaded = follow_parent(given, open_target(given.recipe.model.name, given.recipe.model.revision))
     rows = prepare_rows(loaded.recipe)
+    if begun is not None:
+        stored_recipe.check_rows(begun, output, loaded.recipe.data, rows.stamps())
     loaded = with_default_rate(loaded, rows.objective.name, width(rows.checkpoint.config))
     built = build(loaded.recipe, rows, accelerator.device, accelerator.num_processes)
     return Prepared(
@@ -184,7 +187,7 @@ def _run(
     signals.consequence = f"all steps are saved, the result is not written yet. {_go_on(folder.final)}"
     finished = None
     if prepared.speaks:
-        local = stored_recipe.as_local(prepared.given)
+        local = stored_recipe.as_local(prepared.given, prepared.rows.stamps())
         finished = finish(prepared.loaded, prepared.rows, prepared.built, run, state, local)
         folder.finish()
     finished = from_first(accelerator, finished)
@@ -215,7 +218,7 @@ def _assemble(
         state = states.load(newest, built.model, optimizer, accelerator.process_index, accelerator.device)
         notes = [f"going on after step {state.step:,}", *damaged]
     elif prepared.speaks:
-        stored_recipe.write(prepared.given, folder.work)
+        stored_recipe.write(prepared.given, rows.stamps(), folder.work)
     resumed_random = states.random_state()
     model, optimizer = accelerator.prepare(built.model, optimizer)
     states.set_random_state(resumed_random)
