@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from lorakit.cli.screen import ACCENT, console, safe, say
+from lorakit.cli.screen import ACCENT, console, emit, safe, show
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from lorakit.workflows.training import Prepared, TrainResult
 
 
-def show_recipe(prepared: Prepared) -> None:
-    """Print the resolved recipe with the origin of every value."""
+def show_dry_run(prepared: Prepared) -> None:
+    """Print, as a result, the resolved recipe with the origin of every value, and what would happen."""
     from lorakit.recipe import resolved_yaml
 
-    say(resolved_yaml(prepared.loaded))
+    emit(f"{resolved_yaml(prepared.loaded)}\n")
+    show(*_start(prepared))
 
 
 def show_start(prepared: Prepared) -> None:
-    """Print what is about to happen: rows, model, objective, method, speed; and every count that is not plain."""
+    """Print what is about to happen."""
+    for part in _start(prepared):
+        console().print(part)
+
+
+def _start(prepared: Prepared) -> Iterator[RenderableType]:
+    """Yield what is about to happen: rows, model, objective, method, speed; and every count that is not plain."""
     rows, built, recipe = prepared.rows, prepared.built, prepared.loaded.recipe
     report, family = rows.report, rows.checkpoint.family
     facts = _facts()
@@ -43,10 +53,10 @@ def show_start(prepared: Prepared) -> None:
         f"{recipe.optim.schedule} after {recipe.optim.warmup:.0%} warm-up · {prepared.processes} "
         f"process{'es' * (prepared.processes > 1)} on {prepared.device}",
     )
-    console().print(facts)
+    yield facts
     for note in [*report.notes, *_new_weights(prepared), *built.trainable.notes]:
-        say(f"  {note}", style="dim")
-    console().print(_trainable_table(prepared))
+        yield Text(safe(f"  {note}"), style="dim")
+    yield _trainable_table(prepared)
 
 
 def show_end(result: TrainResult) -> None:

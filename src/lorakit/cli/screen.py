@@ -10,8 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.console import Console, RenderableType
 
 ACCENT = "cyan"
 """The one accent colour."""
@@ -55,13 +54,13 @@ def emit(text: str) -> None:
     sys.stdout.flush()
 
 
-def show(table: Table) -> None:
-    """Write a table on stdout as a result: plain text, as wide as the terminal, or as it needs in a pipe."""
+def show(*parts: RenderableType) -> None:
+    """Write tables and lines on stdout as a result: plain text, as wide as the terminal, or as it needs in a pipe."""
     from rich.console import Console
 
     written = io.StringIO()
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1000
-    Console(file=written, width=width, color_system=None, highlight=False).print(table)
+    Console(file=written, width=width, color_system=None, highlight=False, soft_wrap=True).print(*parts, sep="\n")
     emit("".join(f"{line.rstrip()}\n" for line in written.getvalue().splitlines()))
 
 

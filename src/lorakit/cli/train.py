@@ -112,8 +112,7 @@ def train(
     if not prepared.speaks:
         return
     if isinstance(result, Prepared):
-        report.show_recipe(result)
-        report.show_start(result)
+        report.show_dry_run(result)
         say("dry run: nothing was written", style=ACCENT)
         return
     if not quiet:
