@@ -162,6 +162,8 @@ class Job:
     """How prompts are framed; of causal language models alone."""
     max_length: int
     """Longest example in tokens."""
+    positions: int | None = None
+    """Most tokens that the model reads at once; None where nothing bounds it."""
     labels: tuple[str, ...] = ()
     """Names of the classes or tags, in the order of the scores."""
     problem: Problem | None = None

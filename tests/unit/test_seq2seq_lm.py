@@ -207,5 +207,5 @@ def test_a_long_source_is_cut_at_its_end_and_keeps_eos(policy):
 
 def test_a_target_is_never_cut():
     objective = objective_for(unigram_tokenizer(), max_length=8, too_long="truncate")
-    with pytest.raises(DataError, match="A target is never cut"):
+    with pytest.raises(DataError, match="a target is never cut"):
         objective.encode(rows_of({"source": LONG["target"], "target": LONG["source"]}))

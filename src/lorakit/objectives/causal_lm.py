@@ -12,6 +12,7 @@ import numpy as np
 from lorakit.data.encoding import TextEncoder
 from lorakit.errors import DataError
 from lorakit.objectives.base import IGNORED, Shared, hits, read_by_model, word_loss, word_scores
+from lorakit.objectives.refusals import refuse_longer
 from lorakit.objectives.settings import CausalLMSettings
 from lorakit.types import Batch, Example, Head, Job, Row, TooLong
 
@@ -33,6 +34,8 @@ class CausalLM(Shared):
     too_long: TooLong = "error"
     label_logits_only: bool = True
     """Whether the fast path of `fast/logits.py` is taken."""
+    positions: int | None = None
+    """Most tokens that the model reads; None where nothing bounds it."""
     counted: Counter[str] = field(default_factory=Counter)
     """How many rows each `too_long` policy has met, over all calls of `encode`."""
 
@@ -44,7 +47,7 @@ class CausalLM(Shared):
         """Return the objective for `job`."""
         settings = cast(CausalLMSettings, job.settings)
         encoder = TextEncoder(job.tokenizer, job.style)
-        return cls(settings, encoder, job.max_length, job.too_long, job.label_logits_only)
+        return cls(settings, encoder, job.max_length, job.too_long, job.label_logits_only, job.positions)
 
     @property
     def notes(self) -> list[str]:
@@ -88,8 +91,7 @@ class CausalLM(Shared):
                     continue
                 example = shorter
             examples.append(example)
-        if refused:
-            raise DataError(self._refusal(refused))
+        self._refuse(refused)
         return examples
 
     def collate(self, examples: Sequence[Example], packed: bool, epoch: int | None = None) -> Batch:
@@ -181,21 +183,16 @@ class CausalLM(Shared):
             return None
         return Example(np.delete(example.ids, cut), np.delete(example.labels, cut), example.row, example.where)
 
-    def _refusal(self, refused: Sequence[str]) -> str:
-        more = f" and {len(refused) - 5:,} more" if len(refused) > 5 else ""
-        count = "1 row is" if len(refused) == 1 else f"{len(refused):,} rows are"
-        if self.too_long == "truncate_prompt":
-            problem, cure = " even without the prompt", "or leave such rows out: --set data.too_long=drop."
+    def _refuse(self, refused: Sequence[str]) -> None:
+        beside = " even without the prompt" if self.too_long == "truncate_prompt" else ""
+        if beside:
+            cure = "leave such rows out: --set data.too_long=drop"
         else:
-            problem = ""
             cure = (
-                "or say what to do with such rows: --set data.too_long=drop, or truncate_prompt (which keeps every "
-                "answer whole)."
+                "say what to do with such rows: --set data.too_long=drop, or truncate_prompt (which keeps every answer "
+                "whole)"
             )
-        return (
-            f"{count} longer than max_length {self.max_length:,}{problem}: {', '.join(refused[:5])}{more}. "
-            f"Raise data.max_length, {cure}"
-        )
+        refuse_longer(refused, self.max_length, self.positions, cure, beside=beside)
 
 
 def _answer_length(example: Example) -> int:

@@ -12,8 +12,9 @@ import numpy as np
 from lorakit.data.framing import Framed, FramedEncoder, padding_id
 from lorakit.objectives.base import Shared, laid, read_by_model
 from lorakit.objectives.predicting import scored
+from lorakit.objectives.refusals import cured, refuse
 from lorakit.objectives.spans import Spans, covering
-from lorakit.objectives.windows import Window, refuse, window, windows
+from lorakit.objectives.windows import Window, window, windows
 from lorakit.types import Batch, Example, Head, Job, Row
 
 if TYPE_CHECKING:
@@ -231,6 +232,11 @@ class QuestionAnswering(Shared):
             [row.where for row in rows],
             f"questions leave no room for an answer in max_length {self.job.max_length:,} tokens (objective.max_answer "
             f"{self.job.settings.max_answer:,})",
-            "Raise data.max_length, shorten the questions, lower objective.max_answer, or leave such rows out of "
-            "training: --set data.too_long=drop.",
+            cured(
+                self.job.max_length,
+                self.job.positions,
+                "shorten the questions",
+                "lower objective.max_answer",
+                "leave such rows out of training: --set data.too_long=drop",
+            ),
         )

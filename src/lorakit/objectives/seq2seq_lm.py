@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lorakit.data.framing import cut, padding_id
 from lorakit.data.source_text import SourceEncoder
-from lorakit.errors import DataError
+from lorakit.objectives.refusals import refuse_longer
 from lorakit.objectives.written import Written, side_by_side, start_of
 from lorakit.types import Batch, Example, Head, Job, Row
 
@@ -93,8 +93,7 @@ class Seq2SeqLM(Written):
                     continue
                 source = shorter
             examples.append(Example(source.ids, target, first + number, rows[number].where, target))
-        if refused:
-            raise DataError(self._refusal(refused))
+        self._refuse(refused)
         return examples
 
     def collate(self, examples: Sequence[Example], packed: bool, epoch: int | None = None) -> Batch:
@@ -117,20 +116,16 @@ class Seq2SeqLM(Written):
             return None
         return cut(source, self.job.max_length)
 
-    def _refusal(self, refused: Sequence[str]) -> str:
-        more = f" and {len(refused) - 5:,} more" if len(refused) > 5 else ""
-        count = "1 row is" if len(refused) == 1 else f"{len(refused):,} rows are"
+    def _refuse(self, refused: Sequence[str]) -> None:
         if self.job.too_long == "error":
             cure = (
-                "or say what to do with such rows: --set data.too_long=drop, or truncate (which cuts sources at their "
-                "end and keeps every target whole)."
+                "say what to do with such rows: --set data.too_long=drop, or truncate (which cuts sources at their end "
+                "and keeps every target whole)"
             )
         else:
-            cure = "or leave such rows out: --set data.too_long=drop. A target is never cut."
-        return (
-            f"{count} longer than max_length {self.job.max_length:,}, which bounds source and target each: "
-            f"{', '.join(refused[:5])}{more}. Raise data.max_length, {cure}"
-        )
+            cure = "leave such rows out: --set data.too_long=drop; a target is never cut"
+        beside = ", which bounds source and target each"
+        refuse_longer(refused, self.job.max_length, self.job.positions, cure, beside=beside)
 
 
 def source_and_target(fields: Mapping[str, Any]) -> tuple[str, str] | None:

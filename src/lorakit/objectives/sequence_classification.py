@@ -14,6 +14,7 @@ from lorakit.errors import DataError
 from lorakit.objectives import class_labels
 from lorakit.objectives.base import Shared, hits, laid, read_by_model
 from lorakit.objectives.predicting import scored
+from lorakit.objectives.refusals import TRUNCATE_OR_DROP, refuse_longer
 from lorakit.types import Batch, Example, Head, Job, Row, TooLong
 
 if TYPE_CHECKING:
@@ -214,8 +215,7 @@ class SequenceClassification(Shared):
                 framed = cut(framed, self.job.max_length)
             pair = self._segments and "text_pair" in row.fields
             examples.append(Example(framed.ids, target, number, row.where, segments=framed.segments if pair else None))
-        if refused:
-            raise DataError(self._refusal(refused))
+        refuse_longer(refused, self.job.max_length, self.job.positions, TRUNCATE_OR_DROP)
         return examples
 
     def _framed(self, rows: Sequence[Row]) -> list[Framed]:
@@ -260,12 +260,3 @@ class SequenceClassification(Shared):
         import torch
 
         return torch.tensor(self._weights, dtype=torch.float64)[labels_B.cpu()]
-
-    def _refusal(self, refused: Sequence[str]) -> str:
-        more = f" and {len(refused) - 5:,} more" if len(refused) > 5 else ""
-        count = "1 row is" if len(refused) == 1 else f"{len(refused):,} rows are"
-        return (
-            f"{count} longer than max_length {self.job.max_length:,}: {', '.join(refused[:5])}{more}. Raise "
-            f"data.max_length, or say what to do with such rows: --set data.too_long=truncate (cut them at their end) "
-            f"or drop."
-        )

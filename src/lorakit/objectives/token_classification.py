@@ -15,9 +15,10 @@ from lorakit.data.tagged import as_bio
 from lorakit.errors import DataError, nearest
 from lorakit.objectives.base import IGNORED, Shared, hits, read_by_model, word_loss, word_scores
 from lorakit.objectives.predicting import scored
+from lorakit.objectives.refusals import TRUNCATE_OR_DROP, refuse, refuse_longer
 from lorakit.objectives.settings import TokenClassificationSettings
 from lorakit.objectives.tags import OUTSIDE, entities, in_order, repaired, word_borders
-from lorakit.objectives.windows import refuse, windows
+from lorakit.objectives.windows import windows
 from lorakit.types import Batch, Example, Head, Job, Row
 
 if TYPE_CHECKING:
@@ -118,12 +119,7 @@ class TokenClassification(Shared):
             labels = np.full(len(framed), IGNORED, dtype=np.int32)
             labels[positions] = numbers[kept]
             examples.append(Example(framed.ids, labels, number, row.where))
-        refuse(
-            refused,
-            f"rows are longer than max_length {self.job.max_length:,}",
-            "Raise data.max_length, or say what to do with such rows: --set data.too_long=truncate (cut them at their "
-            "end) or drop.",
-        )
+        refuse_longer(refused, self.job.max_length, self.job.positions, TRUNCATE_OR_DROP)
         return examples
 
     def collate(self, examples: Sequence[Example], packed: bool, epoch: int | None = None) -> Batch:

@@ -1,8 +1,7 @@
-"""Long texts in windows that overlap, and what is said of rows that cannot be used."""
+"""Long texts in windows that overlap."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,16 +59,3 @@ def window(framed: Framed, text_T: np.ndarray, begin: int, end: int) -> Window:
     kept_T = ~text_T
     kept_T[first + begin : first + end] = True
     return Window(framed.chosen(kept_T), begin, end, first)
-
-
-def refuse(faults: Sequence[str], problem: str, cure: str) -> None:
-    """Raise a DataError that names the first five of `faults`, if there are any.
-
-    Args:
-        faults: A row each.
-        problem: What is the matter with them: ``are longer than max_length 64``.
-        cure: What can be done.
-    """
-    if faults:
-        more = f" and {len(faults) - 5:,} more" if len(faults) > 5 else ""
-        raise DataError(f"{problem}: {'; '.join(faults[:5])}{more}. {cure}")

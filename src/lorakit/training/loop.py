@@ -189,9 +189,7 @@ def _window_counts(run: Run, batches: Sequence[Batch], weight: float) -> dict[st
     if asked:
         raise Asked(run.signals.number or signal.SIGTERM)
     if not any(counts):
-        raise TrainingError(
-            "nothing of this step is learned; raise data.max_length, or look at the rows with --dry-run."
-        )
+        raise TrainingError("nothing of this step is learned; look at the rows with --dry-run.")
     return dict(zip(terms, counts, strict=True))
 
 

@@ -149,6 +149,7 @@ def job(
         format=format,
         style=style,
         max_length=max_length or min(checkpoint.max_positions or LONGEST, LONGEST),
+        positions=checkpoint.max_positions,
         labels=tuple(getattr(settings, "labels", None) or ()),
         problem=_PROBLEMS[settings.problem] if settings.name == "sequence_classification" else None,
         too_long=too_long,
