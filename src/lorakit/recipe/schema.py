@@ -11,6 +11,9 @@ from pydantic import BaseModel
 from lorakit.recipe.reading import KeyPath
 from lorakit.recipe.settings import WORDS, Recipe
 
+_PLURALS = {"number": "numbers", "string": "texts"}
+"""What the values of a mapping with free keys are called."""
+
 Node = Mapping[str, Any]
 """A part of a JSON Schema."""
 
@@ -160,7 +163,9 @@ def _words(node: Node) -> str:
         case "array":
             return f"a list of {_words(node['items'])}" if "enum" in node["items"] else "a list"
         case _:
-            return f"a mapping of {', '.join(node['properties'])}" if "properties" in node else "a mapping of texts"
+            if "properties" in node:
+                return f"a mapping of {', '.join(node['properties'])}"
+            return f"a mapping of names to {_PLURALS[node['additionalProperties']['type']]}"
 
 
 def _range(node: Node) -> str:
