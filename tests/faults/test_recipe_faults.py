@@ -87,6 +87,28 @@ def test_model_and_data_are_told_likewise(text, where, problem, only):
     assert problem in found[2]
 
 
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        ("labels=[a", "must be a list. The bracket is not closed; write [a]."),
+        ("class_weights={a: 2", "The brace is not closed; write {a: 2}."),
+        ("labels=[[a", "must be a list. It begins as a list and is none: close every bracket and quote"),
+    ],
+)
+def test_a_bracket_that_is_not_closed_is_told_as_such(given, advice):
+    key, _, value = given.partition("=")
+    overrides = {"model.name": "a", "data.train": "b", "objective.name": "sequence_classification"}
+    with pytest.raises(RecipeError) as caught:
+        load(None, [(name, text, "--set") for name, text in {**overrides, f"objective.{key}": value}.items()])
+    assert advice in str(caught.value)
+
+
+def test_a_wrong_value_for_class_weights_is_told_that_numbers_are_due(only):
+    _, where, problem = only(f"{GOOD}objective: {{name: sequence_classification, class_weights: 3}}\n")
+    assert where == "objective.class_weights"
+    assert problem == "is 3; must be balanced or a mapping of names to numbers."
+
+
 def test_an_empty_recipe_says_what_a_recipe_needs(faults):
     assert [where for _, where, _ in faults("# nothing yet\n")] == ["model", "data.train"]
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from lorakit.errors import Fault, nearest
 from lorakit.recipe.contradictions import contradictions
 from lorakit.recipe.elsewhere import FOREIGN
-from lorakit.recipe.reading import Document, KeyPath, dotted, scalar
+from lorakit.recipe.reading import Document, KeyPath, dotted, flow_value, scalar
 from lorakit.recipe.schema import accepted, choices, join, kinds, members, places_of, siblings
 from lorakit.recipe.settings import Recipe
 
@@ -99,6 +99,8 @@ def _wrong(path: KeyPath, value: Any) -> str:
     elif isinstance(value, str):
         if isinstance(scalar(value), int | float):
             hint = "Take the quotes away."
+        elif value.startswith(("[", "{")) and kinds(path) & {"array", "object"}:
+            hint = _unread(value)
         elif "array" in kinds(path):
             hint = f"For one, write [{value}]."
         else:
@@ -108,6 +110,15 @@ def _wrong(path: KeyPath, value: Any) -> str:
     ):
         hint = "Put it in quotes to make it a text."
     return f"is {_shown(value)}; must be {accepted(path)}. {hint}".rstrip()
+
+
+def _unread(text: str) -> str:
+    """What to say of a text that begins as a list or a mapping and could not be read as one."""
+    close, noun, kind = ("]", "bracket", "list") if text.startswith("[") else ("}", "brace", "mapping")
+    closed = f"{text}{close}"
+    if isinstance(flow_value(closed), list | dict):
+        return f"The {noun} is not closed; write {closed}."
+    return f"It begins as a {kind} and is none: close every {noun} and quote, and put texts that hold signs in quotes."
 
 
 def _shown(value: Any) -> str:
