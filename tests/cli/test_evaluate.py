@@ -76,6 +76,15 @@ def test_a_mistake_is_said_in_a_line_and_leaves_with_1(gpt2_folder, pairs_file, 
     assert message in err
 
 
+def test_rows_that_cannot_be_used_are_refused_in_the_words_of_a_measurement(gpt2_folder, tmp_path, monkeypatch, capfd):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "completion": ""}\n{"prompt": "a", "completion": "b"}\n')
+    assert run(monkeypatch, "evaluate", str(gpt2_folder), "--data", str(rows)) == 1
+    said = capfd.readouterr().err
+    assert "\nNothing was measured. Mend the rows, or skip" in said
+    assert "trained" not in said
+
+
 def test_a_score_is_shown_with_its_interval_and_a_difference_with_signs(capfd):
     other = Side("base", {"accuracy": Score(0.86, 0.84, 0.88)})
     found = made(against=other, differences={"accuracy": Score(0.013, -0.002, 0.028)})

@@ -6,7 +6,7 @@ import pytest
 
 from lorakit.data.formats import canonical, recognise
 from lorakit.errors import DataError
-from lorakit.types import Row
+from lorakit.types import Format, Row
 
 
 def rows_with(*fields: dict[str, object]) -> list[Row]:
@@ -167,6 +167,19 @@ def test_broken_rows_can_be_skipped_and_are_counted():
     kept, notes = canonical(rows, recognise(rows, {}), "skip")
     assert [row.line for row in kept] == [1, 3]
     assert notes == ["1 of 3 rows skipped: rows.jsonl line 2: has no 'completion' (it has 'prompt')."]
+
+
+def test_to_skip_broken_rows_is_advised_only_where_others_are_left():
+    def said(*rows):
+        with pytest.raises(DataError) as caught:
+            canonical(rows_with(*rows), Format("labelled", {"text": ("text",), "score": ("score",)}))
+        return str(caught.value)
+
+    sound, word = {"text": "a", "score": 1}, {"text": "b", "score": "good"}
+    assert said(sound, word).endswith("Mend the rows, or skip and count them with --set data.broken=skip.")
+    assert said(word, word).endswith(
+        "\nNothing was trained or written. Mend the rows, or say which columns are meant: --set data.columns.ROLE=NAME."
+    )
 
 
 def test_a_table_of_broken_rows_alone_is_an_error_even_when_they_may_be_skipped():

@@ -19,7 +19,8 @@ from lorakit.types import Format, Row
 
 __all__ = ["KNOWN_COLUMNS", "canonical", "canonical_rows", "in_nfc", "label_names", "recognise", "told"]
 
-_CURE = "Nothing was trained or written. Mend the rows, or skip and count them with --set data.broken=skip."
+_SKIP = "Mend the rows, or skip and count them with --set data.broken=skip."
+_NONE_LEFT = "Mend the rows, or say which columns are meant: --set data.columns.ROLE=NAME."
 
 
 def canonical(
@@ -29,7 +30,8 @@ def canonical(
     *,
     normalise: Literal["nfc"] | None = None,
     label_names: Sequence[str] = (),
-    cure: str = _CURE,
+    undone: str = "Nothing was trained or written.",
+    cure: str | None = None,
 ) -> tuple[list[Row], list[str]]:
     """Bring rows to the fields of their format (`types.Format.name`).
 
@@ -43,7 +45,8 @@ def canonical(
         broken: Whether a row that lacks what it needs stops everything, or is skipped and counted.
         normalise: ``nfc`` composes letters in every text; left out: Unicode stays as it is.
         label_names: Where labels or tags are numbers from 0: their names, in order.
-        cure: What a message about broken rows advises.
+        undone: What a message about broken rows says of the work.
+        cure: What it advises; left out: to mend the rows, or to skip them where others are left.
 
     Returns:
         The rows, and a sentence for everything the user should know.
@@ -65,7 +68,7 @@ def canonical(
         kept += several
         remarks.update(said)
     if faults and (broken == "error" or not kept):
-        raise _unusable(faults, len(rows), cure)
+        raise _unusable(faults, len(rows), cure or f"{undone} {_SKIP if len(faults) < len(rows) else _NONE_LEFT}")
     return kept, told(remarks, faults, len(rows))
 
 

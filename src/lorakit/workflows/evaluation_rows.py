@@ -47,7 +47,12 @@ def read(settings: DataSettings, target: Target, count: int | None, seed: int) -
         )
     names = formats.label_names(settings.label_names)
     rows, notes = formats.canonical(
-        reading.rows, format, settings.broken, normalise=tasks.normalisation(target, settings), label_names=names
+        reading.rows,
+        format,
+        settings.broken,
+        normalise=tasks.normalisation(target, settings),
+        label_names=names,
+        undone="Nothing was measured.",
     )
     notes = [*reading.notes, *notes]
     if getattr(task, "broken_tags", "") == "repair":

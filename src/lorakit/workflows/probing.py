@@ -140,7 +140,12 @@ def _read(
     rows = sources.read(source, data, seed=seed).rows
     format = formats.recognise(rows, data.columns, accepted)
     canonical, _ = formats.canonical(
-        rows, format, data.broken, normalise=data.normalise, label_names=formats.label_names(data.label_names)
+        rows,
+        format,
+        data.broken,
+        normalise=data.normalise,
+        label_names=formats.label_names(data.label_names),
+        cure="Nothing was merged. Mend the rows, or give others with --data.",
     )
     if isinstance(held_out, float):
         canonical = splitting.split(canonical, format, held_out, seed)[1]
