@@ -91,7 +91,7 @@ def test_a_label_that_only_the_evaluation_has_is_refused_with_its_row_and_the_ne
 @pytest.mark.parametrize(
     ("train", "values", "message"),
     [
-        (rows("label", "a", "a"), {}, "all 2 rows have the label 'a'"),
+        (rows("label", "a", "a"), {}, "all 2 training rows have the label 'a'"),
         (rows("label", "a", "b"), {"labels": ["a", "a"]}, "names 'a' twice"),
         (rows("label", "a", "b"), {"class_weights": {"c": 1.0}}, "'c', which is no label"),
         (rows("label", "a", "b"), {"class_weights": {"a": 0.0}}, "weights are above 0"),

@@ -48,8 +48,26 @@ def test_a_label_of_evaluation_rows_alone_is_refused_with_row_and_field(tmp_path
 def test_a_label_that_the_split_takes_off_is_refused_too(tmp_path, bert):
     # Each of two texts has a label of its own, and one of them is evaluated on.
     rows = labelled("a", "b") * 3
-    with pytest.raises(DataError, match=r"nothing to tell apart: all 3 rows have the label"):
+    said = r"nothing to tell apart: all 3 training rows have the label '.', and evaluation rows alone have '.'\."
+    with pytest.raises(DataError, match=said):
         prepared(tmp_path, bert, rows)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (labelled("pos", "neg"), r"the one training row has the label '(pos|neg)', and evaluation rows alone have '"),
+        (tagged("B-x", "O"), r"the tags are 'O', and evaluation rows alone have 'B-x'"),
+    ],
+)
+def test_a_second_label_that_went_to_evaluation_is_said_to_be_there(tmp_path, bert, rows, said):
+    with pytest.raises(DataError, match=rf"{said}.*Give more rows of each (label|tag).*data\.eval=FILE"):
+        prepared(tmp_path, bert, rows)
+
+
+def test_rows_that_have_one_label_alone_are_asked_for_a_second(tmp_path, bert):
+    with pytest.raises(DataError, match=r"the one training row has the label 'a'\. Give rows of at least two labels"):
+        prepared(tmp_path, bert, labelled("a", "a"))
 
 
 @pytest.mark.parametrize(

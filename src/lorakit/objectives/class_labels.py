@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lorakit.errors import DataError, nearest
+from lorakit.objectives.refusals import nothing_apart
 from lorakit.objectives.settings import SequenceClassificationSettings
 from lorakit.types import Problem, Row
 
@@ -105,8 +106,15 @@ def problem_of(rows: Sequence[Row], settings: SequenceClassificationSettings) ->
     return PROBLEMS[_BY_ROLE[roles[0]]]
 
 
-def labels_of(rows: Sequence[Row], settings: SequenceClassificationSettings) -> tuple[str, ...]:
+def labels_of(
+    rows: Sequence[Row], settings: SequenceClassificationSettings, held: Sequence[Row] = ()
+) -> tuple[str, ...]:
     """Return the names of the outputs in their order: the recipe's, otherwise those of the training rows, sorted.
+
+    Args:
+        rows: Training rows.
+        settings: As in the recipe.
+        held: Evaluation rows, for the message.
 
     Raises:
         DataError: There are not two labels to tell apart.
@@ -119,8 +127,9 @@ def labels_of(rows: Sequence[Row], settings: SequenceClassificationSettings) -> 
     if twice:
         raise DataError(f"objective.labels names {twice[0]!r} twice; name each label once.")
     if not labels or (len(labels) == 1 and problem == "single_label_classification"):
-        found = f"all {len(rows):,} rows have the label {labels[0]!r}" if labels else "no row has a label"
-        raise DataError(f"there is nothing to tell apart: {found}. Give rows of at least two labels.")
+        count = "the one training row has" if len(rows) == 1 else f"all {len(rows):,} training rows have"
+        found = f"{count} the label {labels[0]!r}" if labels else "no training row has a label"
+        raise nothing_apart(found, "label", in_order({name for row in held for name in names_in(row)} - {*labels}))
     return labels
 
 
@@ -158,18 +167,21 @@ def paired(rows: Sequence[Row]) -> bool:
     return any(row.fields.get("text_pair") is not None for row in rows)
 
 
-def resolved(settings: SequenceClassificationSettings, rows: Sequence[Row]) -> SequenceClassificationSettings:
+def resolved(
+    settings: SequenceClassificationSettings, rows: Sequence[Row], held: Sequence[Row] = ()
+) -> SequenceClassificationSettings:
     """Return the settings with everything filled in that the training rows decide: labels, problem, weights, pairs.
 
     Args:
         settings: As in the recipe.
         rows: Canonical training rows.
+        held: Canonical evaluation rows, for messages.
 
     Raises:
         DataError: The rows decide nothing, or contradict the recipe.
     """
     problem = problem_of(rows, settings)
-    labels = labels_of(rows, settings)
+    labels = labels_of(rows, settings, held)
     named: dict[str, Any] = {
         "labels": list(labels),
         "problem": next(name for name, meant in PROBLEMS.items() if meant == problem),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from lorakit.errors import DataError
 
@@ -35,6 +35,23 @@ def refuse_longer(faults: Sequence[str], max_length: int, positions: int | None,
     """
     count = "1 row is" if len(faults) == 1 else f"{len(faults):,} rows are"
     refuse(faults, f"{count} longer than max_length {max_length:,}{beside}", cured(max_length, positions, *cures))
+
+
+def nothing_apart(found: str, noun: str, held: Collection[str]) -> DataError:
+    """Return the error for rows to learn from that do not have two different labels or tags.
+
+    Args:
+        found: What they have.
+        noun: ``label`` or ``tag``.
+        held: Names that evaluation rows alone have, in order.
+    """
+    if not held:
+        return DataError(f"there is nothing to tell apart: {found}. Give rows of at least two {noun}s.")
+    listed = ", ".join(map(repr, list(held)[:5])) + (f" and {len(held) - 5:,} more" if len(held) > 5 else "")
+    return DataError(
+        f"there is nothing to tell apart: {found}, and evaluation rows alone have {listed}. Give more rows of each "
+        f"{noun}, or rows to evaluate on in a file of their own: --set data.eval=FILE."
+    )
 
 
 def cured(max_length: int, positions: int | None, *cures: str) -> str:

@@ -15,7 +15,7 @@ from lorakit.data.tagged import as_bio
 from lorakit.errors import DataError, nearest
 from lorakit.objectives.base import IGNORED, Shared, hits, read_by_model, word_loss, word_scores
 from lorakit.objectives.predicting import scored
-from lorakit.objectives.refusals import TRUNCATE_OR_DROP, refuse, refuse_longer
+from lorakit.objectives.refusals import TRUNCATE_OR_DROP, nothing_apart, refuse, refuse_longer
 from lorakit.objectives.settings import TokenClassificationSettings
 from lorakit.objectives.tags import OUTSIDE, entities, in_order, repaired, word_borders
 from lorakit.objectives.windows import windows
@@ -52,20 +52,28 @@ class TokenClassification(Shared):
         return cls(job)
 
     @staticmethod
-    def resolved(settings: TokenClassificationSettings, rows: Sequence[Row]) -> TokenClassificationSettings:
+    def resolved(
+        settings: TokenClassificationSettings, rows: Sequence[Row], held: Sequence[Row] = ()
+    ) -> TokenClassificationSettings:
         """Return the settings with the tags of the training rows, sorted, ``O`` before all others.
+
+        Args:
+            settings: As in the recipe.
+            rows: Canonical training rows.
+            held: Canonical evaluation rows, for messages.
 
         Raises:
             DataError: There are not two different tags.
         """
         mend = settings.broken_tags == "repair"
-        found = {tag for row in rows for tag in (repaired(row.fields["tags"])[0] if mend else row.fields["tags"])}
-        labels = in_order(found) if settings.labels is None else list(dict.fromkeys(as_bio(settings.labels)))
+
+        def tags_of(some: Sequence[Row]) -> set[str]:
+            return {tag for row in some for tag in (repaired(row.fields["tags"])[0] if mend else row.fields["tags"])}
+
+        labels = in_order(tags_of(rows)) if settings.labels is None else list(dict.fromkeys(as_bio(settings.labels)))
         if len(set(labels)) < 2:
-            raise DataError(
-                f"there is nothing to tell apart: the tags are {', '.join(map(repr, labels)) or 'none'}. Give rows "
-                f"with at least two different tags."
-            )
+            found = f"the tags are {', '.join(map(repr, labels)) or 'none'}"
+            raise nothing_apart(found, "tag", in_order(tags_of(held) - {*labels}))
         return settings.model_copy(update={"labels": labels})
 
     @property

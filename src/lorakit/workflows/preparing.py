@@ -86,7 +86,7 @@ def prepare_rows(recipe: Recipe) -> Rows:
     train_rows, evaluation_rows, split_notes = _split(recipe, train_rows, format, accepted)
     notes += split_notes
     # Of the rows that learn alone: a label that others have cannot be learned.
-    settings = tasks.resolved(settings, train_rows, target, streamed=data.stream)
+    settings = tasks.resolved(settings, train_rows, target, held=evaluation_rows, streamed=data.stream)
     notes += tasks.unlearned(settings, train_rows) if not data.stream else []
 
     max_length = _max_length(recipe, checkpoint)

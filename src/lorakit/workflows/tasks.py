@@ -60,7 +60,9 @@ def chosen(asked: Any, format: FormatName, checkpoint: Checkpoint) -> Any:
     return asked
 
 
-def resolved(settings: Any, rows: Sequence[Row], target: Target, *, streamed: bool = False) -> Any:
+def resolved(
+    settings: Any, rows: Sequence[Row], target: Target, *, held: Sequence[Row] = (), streamed: bool = False
+) -> Any:
     """Return `settings` with what the training rows decide: names of labels, kind of problem, class weights.
 
     An adapter that is gone on from keeps its labels.
@@ -69,6 +71,7 @@ def resolved(settings: Any, rows: Sequence[Row], target: Target, *, streamed: bo
         settings: Of the objective.
         rows: Canonical training rows.
         target: What is trained on.
+        held: Canonical evaluation rows, for messages.
         streamed: Whether these are only the first of the rows.
 
     Raises:
@@ -80,7 +83,7 @@ def resolved(settings: Any, rows: Sequence[Row], target: Target, *, streamed: bo
         settings = settings.model_copy(update={"labels": list(earlier)})
     if streamed:
         _check_named(settings, rows)
-    return objective.resolved(settings, rows) if hasattr(objective, "resolved") else settings
+    return objective.resolved(settings, rows, held) if hasattr(objective, "resolved") else settings
 
 
 def unlearned(settings: Any, rows: Sequence[Row]) -> list[str]:
