@@ -57,6 +57,13 @@ def test_the_end_of_the_input_leaves_with_0(chatty):
     assert run(chatty).exit_code == 0
 
 
+def test_a_piped_line_that_is_not_utf_8_is_said_so_and_the_next_one_is_answered(chatty):
+    result = CliRunner().invoke(app, ["chat", str(chatty), "-q"], input=b"caf\xe9\nhi\n")
+    assert result.exit_code == 0
+    assert result.stderr == "error: the line that was piped in is not UTF-8 (byte 4); convert it with iconv.\n"
+    assert result.stdout == "ok\n"
+
+
 def test_quit_leaves_before_the_lines_behind_it(chatty):
     assert run(chatty, "/quit", "hi").stdout == ""
 

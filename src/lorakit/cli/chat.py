@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from lorakit.cli import decoding_options as options
 from lorakit.cli import screen
 from lorakit.cli.generate import statistics
-from lorakit.errors import LorakitError, nearest
+from lorakit.cli.piped import as_text
+from lorakit.errors import DataError, LorakitError, nearest
 
 if TYPE_CHECKING:
     from lorakit.workflows.chatting import Conversation
@@ -91,6 +92,9 @@ def _talk(conversation: Conversation, quiet: bool) -> None:
         except KeyboardInterrupt:
             screen.say("\n/quit or Ctrl-D leaves.")
             continue
+        except DataError as error:
+            screen.print_error(error)
+            continue
         try:
             if line.startswith("/") and not line.startswith("//"):
                 command, _, rest = line.partition(" ")
@@ -107,15 +111,20 @@ def _talk(conversation: Conversation, quiet: bool) -> None:
 
 
 def _read_line() -> str:
-    """Return the next line without its newline; raises EOFError at the end of the input."""
+    """Return the next line without its newline.
+
+    Raises:
+        EOFError: The input has ended.
+        DataError: The line was piped in and is not UTF-8.
+    """
     if sys.stdin.isatty():
         with contextlib.suppress(ImportError):  # not everywhere
             import readline  # noqa: F401  # gives `input` a history and editing keys
         return input("> ")
-    line = sys.stdin.readline()
+    line = sys.stdin.buffer.readline()
     if not line:
         raise EOFError
-    return line.rstrip("\r\n")
+    return as_text(line, "the line that was piped in").rstrip("\r\n")
 
 
 def _obey(conversation: Conversation, command: str, rest: str) -> None:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from lorakit.cli import decoding_options as options
 from lorakit.cli import screen
 from lorakit.cli.counting import counted
+from lorakit.cli.piped import as_text
 from lorakit.cli.steps import StepTable
-from lorakit.errors import DataError, Interrupted, LorakitError
+from lorakit.errors import Interrupted, LorakitError
 
 if TYPE_CHECKING:
     from lorakit.generation.settings import DecodingSettings
@@ -147,10 +148,7 @@ def _piped() -> str:
     """Return what was piped in, without the newline that ends it."""
     if sys.stdin.isatty():
         raise LorakitError('no prompt was given: add one, pipe one in, or give "" to start from nothing.')
-    try:
-        text = sys.stdin.buffer.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"the piped prompt is not UTF-8 (byte {error.start + 1}); convert it with iconv.") from None
+    text = as_text(sys.stdin.buffer.read(), "the piped prompt")
     text = text.removesuffix("\n").removesuffix("\r")
     if not text:
         raise LorakitError('nothing was piped in; give a prompt, "" to start from nothing.')

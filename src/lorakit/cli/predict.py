@@ -15,6 +15,7 @@ import typer
 from lorakit.cli import decoding_options as options
 from lorakit.cli import predictions, screen
 from lorakit.cli.counting import told
+from lorakit.cli.piped import as_text
 from lorakit.cli.row_options import Settings, row_settings
 from lorakit.errors import DataError, Interrupted, LorakitError
 
@@ -163,10 +164,7 @@ def _piped() -> list[str]:
     """Return the lines that were piped in."""
     if sys.stdin.isatty():
         raise LorakitError("nothing to judge was given: add a text, pipe texts in, or name a file with --input.")
-    try:
-        text = sys.stdin.buffer.read().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"what was piped in is not UTF-8 (byte {error.start + 1}); convert it with iconv.") from None
+    text = as_text(sys.stdin.buffer.read(), "what was piped in")
     if not text.strip():
         raise LorakitError("nothing was piped in; a line is a text.")
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
