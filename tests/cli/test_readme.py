@@ -5,6 +5,8 @@ import io
 import re
 import shlex
 import shutil
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,14 @@ def told() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("page", "command"), told())
 def test_a_command_of_a_page_is_one_that_exists(page, command):
     parse(arguments(command))
+
+
+def test_no_two_commands_of_the_pages_write_to_the_same_place():
+    # The Korean README repeats the English one.
+    typed = [arguments(command) for page, command in told() if page != READMES[1].name]
+    places = Counter(place for words in typed for option, place in pairwise(words) if option in ("-o", "--output"))
+    assert len(places) > 20
+    assert [place for place, count in places.items() if count > 1] == []
 
 
 def test_a_command_that_does_not_exist_is_found():
