@@ -95,6 +95,14 @@ def test_targets_that_learned_different_things_are_not_compared(run_on_masks, tm
         lorakit.evaluate(run, file, against=other)
 
 
+def test_a_model_of_scores_is_not_compared_with_one_of_labels(run_on_masks, tmp_path):
+    _, file, run = run_on_masks
+    named = {"problem_type": "single_label_classification"}
+    other = encoder_folder(tmp_path / "cls", "AutoModelForSequenceClassification", ("a", "b"), **named)
+    with pytest.raises(LorakitError, match=r"learned scores and .* labels: no measure is of both"):
+        lorakit.evaluate(run, file, against=other)
+
+
 @pytest.mark.parametrize("form", ["builtin", "copy"])
 def test_a_whole_model_whose_base_is_not_at_hand_is_a_base_itself(form, tmp_path):
     shipped = open_target("tiny-bert").folder

@@ -104,6 +104,31 @@ def test_a_label_that_was_never_learned_is_refused_with_row_and_field(classifier
         lorakit.evaluate(classifier, file, columns={"text": "body", "label": "kind"})
 
 
+@pytest.mark.parametrize(
+    ("problem", "rows", "said"),
+    [
+        ("single_label", {"score": 2.5}, r"learned labels, and these rows have scores \(column 'score'\)"),
+        ("multi_label", {"score": 2.5}, r"learned labels, and these rows have scores \(column 'score'\)"),
+        ("single_label", {"labels": ["sun", "rain"]}, r"learned one label a text, and rows\.jsonl line 1 has 2\."),
+        ("regression", {"label": "sun"}, r"learned scores, and these rows have labels \(rows\.jsonl line 1: 'label'"),
+        (
+            "regression",
+            {"labels": ["sun"]},
+            r"learned scores, and these rows have labels \(rows\.jsonl line 1: 'labels'",
+        ),
+    ],
+)
+def test_rows_with_another_kind_of_label_than_was_learned_are_refused_in_words_that_fit_evaluate(
+    tmp_path, problem, rows, said
+):
+    labels = ("score",) if problem == "regression" else LABELS
+    kind = "regression" if problem == "regression" else f"{problem}_classification"
+    folder = encoder_folder(tmp_path / "cls", "AutoModelForSequenceClassification", labels, problem_type=kind)
+    with pytest.raises(DataError, match=said) as caught:
+        lorakit.evaluate(folder, written(tmp_path / "rows.jsonl", [{"text": text, **rows} for text in TEXTS]))
+    assert "objective." not in str(caught.value)
+
+
 def test_rows_of_another_kind_are_refused(classifier, pairs_file):
     with pytest.raises(DataError, match=r"learned sequence_classification.*labelled.*prompt_completion"):
         lorakit.evaluate(classifier, pairs_file)

@@ -90,12 +90,20 @@ def beside(one: Subject, against: str, reading: Reading) -> Subject:
     if _is_base_for(other, one.objective):
         return _began(against, other, one, reading)
     found = subject_of(against, other, reading)
-    if found.objective.name != one.objective.name:
+    learned, other_learned = _learned(one.objective, found.objective)
+    if learned != other_learned:
         raise LorakitError(
-            f"{one.name} learned {one.objective.name} and {against} {found.objective.name}: no measure is of both. "
-            f"Evaluate them one after the other."
+            f"{one.name} learned {learned} and {against} {other_learned}: no measure is of both. Evaluate them one "
+            f"after the other."
         )
     return found
+
+
+def _learned(*objectives: Objective) -> list[str]:
+    """Return what each learned: of two classifications whether that is labels or scores."""
+    if any(objective.name != "sequence_classification" for objective in objectives):
+        return [objective.name for objective in objectives]
+    return ["scores" if objective.head.problem == "regression" else "labels" for objective in objectives]
 
 
 def _subject(name: str, target: Target, reading: Reading, task: Any, seed: int | None = None) -> Subject:

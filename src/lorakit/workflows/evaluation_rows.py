@@ -13,7 +13,7 @@ from lorakit.adapters.bundle import Target
 from lorakit.data import formats, sources, splitting
 from lorakit.data.settings import DataSettings
 from lorakit.errors import DataError, nearest
-from lorakit.objectives.class_labels import names_in
+from lorakit.objectives.class_labels import names_in, number_in
 from lorakit.objectives.tags import repaired
 from lorakit.types import Format, Head, Objective, Row
 from lorakit.workflows import tasks
@@ -73,7 +73,7 @@ def read(settings: DataSettings, target: Target, count: int | None, seed: int) -
 
 
 def check_labels(rows: Sequence[Row], format: Format, head: Head, name: str) -> None:
-    """Refuse rows with labels that a model has not learned: it could never say them.
+    """Refuse rows with labels that a model has not learned, or with scores in their place: it could never say them.
 
     Args:
         rows: Canonical.
@@ -84,9 +84,24 @@ def check_labels(rows: Sequence[Row], format: Format, head: Head, name: str) -> 
     Raises:
         DataError: Names the rows, the field and the labels that are known.
     """
-    if not head.labels or head.problem == "regression":
+    if head.problem == "regression":
+        _check_scores(rows, format, name)
         return
+    if not head.labels:
+        return
+    if "score" in format.columns:
+        column = format.columns["score"][0]
+        raise DataError(
+            f"{name} learned labels, and these rows have scores (column {column!r}). Give rows with labels, name the "
+            f"column that holds them: --set data.columns.label=NAME, or evaluate a model that learned scores."
+        )
     role = next(role for role in ("label", "labels", "tags") if role in format.columns)
+    several = [row for row in rows if role == "labels" and len(row.fields[role]) != 1]
+    if several and head.problem == "single_label_classification":
+        raise DataError(
+            f"{name} learned one label a text, and {several[0].where} has {len(several[0].fields[role])}. Give rows "
+            f"with one label each, or evaluate a model that learned several."
+        )
     unknown = [
         f"{row.where}: {format.columns[role][0]!r} is {label[:40]!r}. {nearest(label, head.labels)}".rstrip()
         for row in rows
@@ -103,6 +118,20 @@ def check_labels(rows: Sequence[Row], format: Format, head: Head, name: str) -> 
         f"{name} was not trained on some labels of these rows:\n  {listed}{more}\nIt knows {known}{others}. Mend or "
         f"remove these rows, or train on rows that have all labels."
     )
+
+
+def _check_scores(rows: Sequence[Row], format: Format, name: str) -> None:
+    """Refuse rows without a number to compare a score with; a label may be one."""
+    for row in rows:
+        try:
+            number_in(row)
+        except DataError:
+            role = "labels" if "labels" in format.columns else "label"
+            raise DataError(
+                f"{name} learned scores, and these rows have labels ({row.where}: {format.columns[role][0]!r} is "
+                f"{str(row.fields[role])[:40]!r}). Give rows with scores, name the column that holds them: "
+                f"--set data.columns.score=NAME, or evaluate a model that learned labels."
+            ) from None
 
 
 def read_by_all(models: Sequence[Objective], rows: list[Row]) -> tuple[list[Row], list[str]]:
