@@ -61,11 +61,28 @@ def test_columns_are_named_as_in_train(gpt2_folder, tmp_path, monkeypatch, capfd
     assert err == b""
 
 
+def test_a_sample_is_asked_for_by_an_option_or_by_the_key_of_the_recipe(
+    gpt2_folder, pairs_file, monkeypatch, capfdbinary
+):
+    found = []
+    for asked in (("--rows", "5"), ("--set", "data.rows=5"), ("--rows", "5", "--set", "data.rows=5")):
+        assert run(monkeypatch, "evaluate", gpt2_folder, "--data", pairs_file, *asked, "--json") == 0
+        found.append(json.loads(capfdbinary.readouterr().out))
+    assert found[0]["rows"] == 5
+    assert found[0] == found[1] == found[2]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("--set", "method.rank=8"), "only keys of data"),
         (("--set", "data.colums.text=a"), "Did you mean 'columns'"),
+        (("--set", "data.train=other.jsonl"), "told by --data"),
+        (("--set", "data.eval=0.2"), "evaluate does not read data.eval"),
+        (("--set", "data.eval_rows=3"), "evaluate does not read data.eval_rows"),
+        (("--set", "data.stream=true"), "evaluate does not read data.stream"),
+        (("--set", "data.stream_buffer=5"), "evaluate does not read data.stream_buffer"),
+        (("--set", "data.rows=3", "--rows", "4"), "--rows is 4 and data.rows 3: give one of them"),
         (("--against", "nowhere"), "nowhere"),
     ],
 )

@@ -262,6 +262,16 @@ def test_what_cannot_be_meant_is_refused(classifier, arguments, message):
     assert message in refused(classifier, *arguments)
 
 
+@pytest.mark.parametrize("assigned", ["rows=1", "eval=0.5", "eval_rows=1", "stream=true", "label_names=[a, b]"])
+def test_a_key_of_data_that_means_nothing_to_predict_is_refused(classifier, assigned):
+    name = assigned.partition("=")[0]
+    assert f"predict does not read data.{name}" in refused(classifier, "the fox", "--set", f"data.{assigned}")
+
+
+def test_a_length_that_a_writer_would_not_read_is_refused(gpt2_folder):
+    assert "Leave data.max_length out" in refused(gpt2_folder, "the fox", "--set", "data.max_length=2")
+
+
 def test_a_file_is_replaced_only_when_asked(classifier, tmp_path):
     source, output = tmp_path / "in.txt", tmp_path / "out.jsonl"
     source.write_text("the fox\n", encoding="utf-8")

@@ -49,7 +49,7 @@ def evaluate(
     """
     from lorakit.workflows.evaluating import evaluate as measure
 
-    reading = row_settings(target, data, "--data", settings or [])
+    reading = row_settings("evaluate", target, data, "--data", settings or [])
     try:
         with told(quiet or as_json, "rows measured") as tell:
             found = measure(

@@ -62,7 +62,7 @@ def predict(
 
     Example: lorakit predict tiny-bert "Paris is the [MASK] of France."
     """
-    reading = row_settings(target, input_file or "-", "--input", settings or [])
+    reading = row_settings("predict", target, input_file or "-", "--input", settings or [])
     typed = {"text": text, "text_pair": pair, "question": question}
     rows, notes = _rows(typed, input_file, lambda: _from_file(reading))
     # Of a text that was typed the prediction alone is told; many are told with the columns they came with.

@@ -103,7 +103,7 @@ def evaluate(
             that has no such head gets the one that a training begins with.
         base: Base of an adapter that does not say where it is.
         columns: Role -> column of the file, where names differ.
-        rows: Measure on a seeded sample of this many rows (of text-to-text: sources).
+        rows: Measure on a seeded sample of this many rows (of text-to-text: sources); left out: what `data.rows` says.
         seed: Draws the sample and the resamples.
         device: `auto`, `cpu`, `cuda` or `mps`.
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
@@ -115,8 +115,9 @@ def evaluate(
     """
     check_place(device, dtype)
     settings = data if isinstance(data, DataSettings) else DataSettings(train=str(data), columns=dict(columns or {}))
+    count = evaluation_rows.sample_size(settings, rows)
     opened = open_target(str(target), base=base)
-    read, format, notes = evaluation_rows.read(settings, opened, rows, seed)
+    read, format, notes = evaluation_rows.read(settings, opened, count, seed)
     reading = Reading(read, format, settings)
     subjects = [subject_of(str(target), opened, reading)]
     if against is not None:

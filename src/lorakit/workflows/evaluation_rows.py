@@ -23,6 +23,17 @@ _SHOWN = 5
 """Rows that a message names."""
 
 
+def sample_size(settings: DataSettings, rows: int | None) -> int | None:
+    """Return how many rows are asked for, by `rows` or by `settings`; None: all.
+
+    Raises:
+        DataError: The two say different things.
+    """
+    if rows is not None and settings.rows not in (None, rows):
+        raise DataError(f"--rows is {rows:,} and data.rows {settings.rows:,}: give one of them.")
+    return settings.rows if rows is None else rows
+
+
 def read(settings: DataSettings, target: Target, count: int | None, seed: int) -> tuple[list[Row], Format, list[str]]:
     """Return canonical rows that the target's objective reads, what they hold, and notes.
 

@@ -116,8 +116,8 @@ def open_predictor(
 
     Args:
         target: Adapter, run, merged or base model: a folder, a built-in name or a Hub id.
-        settings: How rows are read, as in training: columns, `normalise`, `max_length`, `too_long` (``truncate`` cuts
-            long texts at their end; all else makes them errors).
+        settings: How rows are read, as in training: columns, `normalise`, `max_length` (of a target that does not
+            write), `too_long` (``truncate`` cuts long texts at their end; all else makes them errors).
         base: Base of an adapter that does not say where it is.
         revision: Branch, tag or commit on the Hub.
         device: `auto`, `cpu`, `cuda` or `mps`.
@@ -131,6 +131,11 @@ def open_predictor(
 
     settings = settings or _as_typed()
     opened = open_target(str(target), revision, base)
+    if settings.max_length is not None and writes(opened.head):
+        raise DataError(
+            f"data.max_length is {settings.max_length:,}, and {target} writes: it reads what its positions hold. Leave "
+            f"data.max_length out; --max-new-tokens bounds what is written."
+        )
     limits = [length for length in (settings.max_length, opened.base.max_positions) if length is not None]
     objective = tasks.objective_of(opened, None, min(limits, default=None), settings.too_long)
     chosen_device, chosen_dtype = place(device, dtype, opened.base.family)
