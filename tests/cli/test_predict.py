@@ -262,6 +262,24 @@ def test_what_cannot_be_meant_is_refused(classifier, arguments, message):
     assert message in refused(classifier, *arguments)
 
 
+@pytest.mark.parametrize(
+    ("kind", "option", "message"),
+    [
+        ("writer", "--pair", "reads no second text (--pair). Leave it out"),
+        ("ForTokenClassification", "--pair", "reads no second text (--pair). Leave it out"),
+        ("ForMaskedLM", "--pair", "cannot answer for a pair"),
+        ("ForQuestionAnswering", "--pair", "Give --question in its place"),
+        ("writer", "--question", "answers no questions. Leave out --question"),
+        ("ForTokenClassification", "--question", "answers no questions. Leave out --question"),
+        ("ForMaskedLM", "--question", "answers no questions. Leave out --question"),
+        ("ForSequenceClassification", "--question", "answers no questions. Leave out --question"),
+    ],
+)
+def test_a_text_that_a_model_would_pass_over_is_refused(gpt2_folder, tmp_path, kind, option, message):
+    folder = gpt2_folder if kind == "writer" else checkpoint(tmp_path, kind)
+    assert message in refused(folder, "the [MASK] fox", option, "the dog")
+
+
 @pytest.mark.parametrize("assigned", ["rows=1", "eval=0.5", "eval_rows=1", "stream=true", "label_names=[a, b]"])
 def test_a_key_of_data_that_means_nothing_to_predict_is_refused(classifier, assigned):
     name = assigned.partition("=")[0]

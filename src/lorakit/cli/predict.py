@@ -76,6 +76,8 @@ def predict(
     from lorakit.workflows.predicting import open_predictor
 
     predictor = open_predictor(target, reading, base=base, revision=revision, device=device, dtype=dtype)
+    if input_file is None:
+        predictor.check_given(rows)
     for note in () if quiet else (*predictor.target.notes, *notes):
         screen.say(note)
     lines = _lines(columns, as_csv, as_json or output is not None, whole, several=len(rows) > 1)

@@ -62,6 +62,22 @@ class Predictor:
     settings: DataSettings
     """How rows are read."""
 
+    def check_given(self, rows: Sequence[Row]) -> None:
+        """Refuse a second text or a question, given by themselves, that this target would pass over.
+
+        Columns of a file may go unread; what was typed is meant.
+
+        Raises:
+            DataError: Says which, and what it was trained for.
+        """
+        name, reads = self.objective.name, _READS[self.objective.name]
+        learned = f"this model learned {name}"
+        if any("text_pair" in row.fields for row in rows) and "labelled" not in reads:
+            instead = "Give --question in its place." if name == "question_answering" else "Leave it out."
+            raise DataError(f"{learned}, which reads no second text (--pair). {instead}")
+        if any({"question", "context"} <= set(row.fields) for row in rows) and "extractive" not in reads:
+            raise DataError(f"{learned}, which answers no questions. Leave out --question.")
+
     def canonical(self, rows: Sequence[Row]) -> list[Row]:
         """Bring rows, as they were read, to the names that the objective reads; answers and labels may be missing.
 
@@ -180,6 +196,7 @@ def predict(
     rows = rows_of(listed)
     settings = _as_typed().model_copy(update={"too_long": "truncate" if truncate else "error"})
     predictor = open_predictor(target, settings, base=base, revision=revision, device=device, dtype=dtype)
+    predictor.check_given(rows)
     return predictor.predict(predictor.canonical(rows), top, max_new_tokens)
 
 
