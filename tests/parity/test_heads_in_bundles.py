@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from every_objective import CASES, ROWS, TEXTS, Workshop
 from lorakit.adapters.bundle import open_target
+from lorakit.cli.merge import merge as merge_command
 from lorakit.errors import Interrupted
 from lorakit.training.events import StepEvent
 from lorakit.workflows.merging import merge
@@ -105,6 +106,15 @@ def test_a_merged_classifier_knows_its_labels_and_scores_the_same(tmp_path, trai
     assert plain.config.id2label == dict(enumerate(LABELS))
     assert plain.config.label2id == {label: number for number, label in enumerate(LABELS)}
     assert_same(scores(plain.eval(), tokenizer), scores(open_target(str(run)).load(), tokenizer))
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_of_a_model_that_writes_no_text_no_text_is_said_to_be_the_same(tmp_path, trained, model_type, capsys):
+    merge_command(str(trained(model_type, "lora")), tmp_path / "merged")
+    said = capsys.readouterr().err
+    assert "same choice" in said
+    assert "greedy" not in said
+    assert "merge_same_text" not in (tmp_path / "merged" / "manifest.json").read_text("utf-8")
 
 
 @pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)], ids=["as given", "reversed"])

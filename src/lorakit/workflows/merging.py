@@ -55,8 +55,8 @@ class MergeReport:
     """Mean Kullback-Leibler divergence of the next-token distributions, in nats, merged from adapter."""
     same_argmax: float
     """Share of positions with the same most probable token, in [0, 1]."""
-    same_text: float
-    """Share of probes continued with the same greedy text, in [0, 1]."""
+    same_text: float | None
+    """Share of probes continued with the same greedy text, in [0, 1]; None of a model that writes none."""
     loss_before: float
     """Mean loss of base and adapter on the probes, in nats a token."""
     loss_after: float
@@ -161,7 +161,7 @@ def _compare(
         largest_logit=largest_logit,
         mean_kl=max(0.0, float(divergence.mean())),
         same_argmax=float(agreed.mean()),
-        same_text=sum(same) / len(same) if same else 1.0,
+        same_text=sum(same) / len(same) if same else None,
         loss_before=before.loss,
         loss_after=after.loss,
         notes=notes,
@@ -194,11 +194,12 @@ def _refuse_another_model(report: MergeReport) -> None:
             )
         return
     bound = _FLOAT32_BOUND * report.largest_logit
-    if not (report.largest_difference <= bound and report.same_text == 1):
+    if not (report.largest_difference <= bound and report.same_text in (1, None)):
+        written = "" if report.same_text is None else f", and {report.same_text:.0%} of the texts are continued alike"
         raise LorakitError(
             f"the merged model is not base and adapter: its logits differ by up to {report.largest_difference:.1e} "
-            f"(at most {bound:.1e} is rounding), and {report.same_text:.0%} of the texts are continued alike. This "
-            f"is a fault of lorakit or of a library under it; nothing was written."
+            f"(at most {bound:.1e} is rounding){written}. This is a fault of lorakit or of a library under it; nothing "
+            f"was written."
         )
 
 
@@ -225,11 +226,12 @@ def _describe(folder: Path, target: Target, report: MergeReport) -> None:
         "loss_before",
         "loss_after",
     )
+    metrics = {f"merge_{name}": getattr(report, name) for name in measured if getattr(report, name) is not None}
     manifest = origin.model_copy(
         update={
             "form": "merged",
             "parent": adapter_fingerprint(target) or weights.fingerprint(target.folder),
-            "metrics": {**origin.metrics, **{f"merge_{name}": getattr(report, name) for name in measured}},
+            "metrics": {**origin.metrics, **metrics},
             "libraries": library_versions(),
         }
     )
