@@ -44,6 +44,15 @@ def test_numbers_go_to_stdout_and_prose_to_stderr(gpt2_folder, pairs_file):
     assert "causal_lm on 24 rows · pairs.jsonl" in done.stderr
 
 
+def test_of_one_row_brackets_are_not_explained_and_it_is_called_a_row(gpt2_folder, tmp_path, monkeypatch, capfd):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"text": "It will rain tomorrow."}\n', encoding="utf-8")
+    assert run(monkeypatch, "evaluate", gpt2_folder, "--data", file) == 0
+    said = capfd.readouterr().err
+    assert "causal_lm on 1 row · rows.jsonl" in said
+    assert "in brackets" not in said
+
+
 def test_json_is_one_object_and_holds_every_number(gpt2_folder, pairs_file, monkeypatch, capfdbinary):
     assert run(monkeypatch, "evaluate", gpt2_folder, "--data", pairs_file, "--against", gpt2_folder, "--json") == 0
     found = json.loads(capfdbinary.readouterr().out)

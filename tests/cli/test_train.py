@@ -266,7 +266,7 @@ def test_rows_that_a_stream_leaves_out_are_counted_once(tmp_path, gpt2_folder, s
         "2 of 27 rows skipped: rows.jsonl line 26: has no 'completion' (it has 'prompt'); "
         "rows.jsonl line 27: 'completion' is empty."
     ]
-    assert "1 rows longer than 64 tokens were left out" in notes
+    assert "1 row longer than 64 tokens: left out" in notes
 
 
 def test_a_broken_row_in_a_stream_saves_what_was_learned_before_it(tmp_path, gpt2_folder, streaming):

@@ -72,7 +72,7 @@ def test_rows_that_are_too_long_are_left_out_and_counted():
     learner = objective(max_length=40, too_long="drop")
     kept = learner.encode(rows([SHORT, LONG_PROMPT, SHORT, LONG_ANSWER]), first=10)
     assert [example.row for example in kept] == [10, 12]
-    assert learner.notes == ["2 rows longer than 40 tokens were left out"]
+    assert learner.notes == ["2 rows longer than 40 tokens: left out"]
 
 
 @pytest.mark.parametrize("train_on_prompt", [False, True])
@@ -83,7 +83,7 @@ def test_a_prompt_is_cut_at_its_start_and_the_answer_stays_whole(train_on_prompt
     assert len(example) == 40
     assert example.ids.tolist() == uncut.ids[-40:].tolist()
     assert example.labels.tolist() == uncut.labels[-40:].tolist()
-    assert learner.notes == ["1 rows longer than 40 tokens were cut at the start of their prompt"]
+    assert learner.notes == ["1 row longer than 40 tokens: cut at the start of the prompt"]
 
 
 def test_an_answer_is_never_cut():

@@ -145,12 +145,12 @@ def test_long_rows_are_refused_with_the_cure():
         trained.encode(LONG)
 
 
-@pytest.mark.parametrize(("policy", "left", "note"), [("drop", 0, "left out"), ("truncate", 1, "cut at their end")])
+@pytest.mark.parametrize(("policy", "left", "note"), [("drop", 0, "left out"), ("truncate", 1, "cut at the end")])
 def test_long_rows_are_counted_where_the_recipe_says_what_to_do(policy, left, note):
     trained = objective(rows("label", "a", "b"), max_length=16, too_long=policy)
     found = trained.encode(LONG)
     assert (len(found), [len(example) for example in found]) == (left, [16] * left)
-    assert trained.notes == [f"1 rows longer than 16 tokens were {note}"]
+    assert trained.notes == [f"1 row longer than 16 tokens: {note}"]
 
 
 def test_a_text_on_a_decoder_never_ends_with_the_padding_id():

@@ -78,6 +78,8 @@ def test_neither_part_is_empty_where_there_are_two_prompts(prompts, share):
 def test_one_prompt_alone_cannot_be_split():
     with pytest.raises(DataError, match=r"all 3 rows have the same prompt.*data\.eval=FILE"):
         split(pairs(["a"] * 3), PAIRS, 0.1, 0)
+    with pytest.raises(DataError, match=r"there is one row alone.*data\.eval=FILE"):
+        split(pairs(["a"]), PAIRS, 0.1, 0)
 
 
 def test_many_documents_are_split_whole():

@@ -75,7 +75,7 @@ def test_rows_left_out_as_too_long_are_counted_and_not_measured(gpt2_folder, tmp
     file = written(tmp_path / "rows.jsonl", [*PAIRS[:3], {"prompt": "x", "completion": "far too long " * 60}])
     found = lorakit.evaluate(gpt2_folder, DataSettings(train=str(file), too_long="drop"))
     assert found.rows == 3
-    assert any("1 rows longer than 64 tokens were left out" in note for note in found.notes)
+    assert any("1 row longer than 64 tokens: left out" in note for note in found.notes)
 
 
 def test_labels_are_counted_as_transformers_gives_them(classifier, tmp_path):

@@ -81,7 +81,7 @@ def test_a_label_that_the_recipe_names_and_no_row_teaches_is_counted(tmp_path, b
     found = prepared(tmp_path, bert, rows, evaluation, objective=settings)
     assert found.settings.labels == settings["labels"]
     (said,) = [note for note in found.report.notes if "no training row" in note]
-    assert said == f"1 of the 3 labels stand in no training row: {settings['labels'][-1]!r}"
+    assert said == f"no training row has 1 of the 3 labels: {settings['labels'][-1]!r}"
 
 
 def test_balanced_weights_are_those_of_the_rows_that_learn(tmp_path, bert):

@@ -71,7 +71,7 @@ def test_typed_control_tokens_stay_text():
 def test_a_document_without_words_is_left_out_and_counted():
     learner = masked_lm()
     assert [example.row for example in learner.encode(rows("the fox", "", "ЖЖ"), first=5)] == [5]
-    assert learner.notes == ["2 documents without a word that can be hidden were left out"]
+    assert learner.notes == ["2 documents without a word that can be hidden: left out"]
 
 
 @pytest.mark.parametrize("length", [1, 3, 4, 20, 400])

@@ -59,7 +59,7 @@ def test_an_answer_inside_a_token_is_widened_and_counted():
     said = reader.job.tokenizer.decode(example.ids[example.labels[0] : example.labels[1] + 1].tolist())
     assert "limentu" in said
     assert said in "Alimentum"
-    assert reader.notes == ["1 answers begin or end inside a token and were widened to whole ones"]
+    assert reader.notes == ["1 answer with a border inside a token: widened to whole ones"]
 
 
 def test_an_answer_with_characters_of_an_emoji_covers_all_its_bytes():
@@ -156,11 +156,12 @@ def test_eight_by_one_four_by_two_and_one_by_eight_give_the_gradient_of_the_whol
 
 def test_a_question_that_leaves_no_room_is_refused_or_left_out_and_counted():
     long = asked("fox", question=CONTEXT)
-    with pytest.raises(DataError, match=r"no room for an answer in max_length 50 .*: rows\.jsonl line 2\. "):
+    said = r"1 question without room for an answer in max_length 50 .*: rows\.jsonl line 2\. "
+    with pytest.raises(DataError, match=said):
         a_reader(max_length=50).encode(rows([asked("fox"), long]))
     reader = a_reader(max_length=50, too_long="drop")
     assert {one.row for one in reader.encode(rows([asked("fox"), long]))} == {0}
-    assert "1 questions that leave no room for their answer in 50 tokens were left out" in reader.notes
+    assert "1 question without room for the answer in 50 tokens: left out" in reader.notes
     with pytest.raises(DataError, match=r"rows\.jsonl line 1\. "):
         reader.predict(a_reading_model(), rows([long]))
 
@@ -168,7 +169,7 @@ def test_a_question_that_leaves_no_room_is_refused_or_left_out_and_counted():
 def test_a_stride_wider_than_half_a_window_is_told():
     reader = a_reader(max_length=60, stride=200)
     reader.encode(rows([asked("fox")]))
-    assert "1 of them share half a window in place of objective.stride 200 tokens" in reader.notes
+    assert "1 context with half a window shared, in place of objective.stride 200 tokens" in reader.notes
 
 
 def brute_force(scores, longest):

@@ -177,7 +177,7 @@ def test_questions_are_read_as_text_and_unanswered_ones_counted():
     examples = objective.encode(rows_of({**asked, "answers": []}, asked), first=10)
     assert [example.row for example in examples] == [11]
     assert examples[0].ids.tolist() == tokenizer("question: what is two? context: two and two").input_ids
-    assert objective.notes == ["1 rows without an answer were left out: there is nothing to write"]
+    assert objective.notes == ["1 row without an answer: left out, as there is nothing to write"]
 
 
 LONG = {"source": "one two three four five six seven", "target": "four"}
@@ -192,7 +192,7 @@ def test_long_rows_are_an_error_that_names_them():
 def test_long_rows_are_left_out_and_counted():
     objective = objective_for(unigram_tokenizer(), max_length=8, too_long="drop")
     assert objective.encode(rows_of(LONG)) == []
-    assert objective.notes == ["1 rows longer than 8 tokens were left out"]
+    assert objective.notes == ["1 row longer than 8 tokens: left out"]
 
 
 @pytest.mark.parametrize("policy", ["truncate", "truncate_prompt"])
@@ -202,7 +202,7 @@ def test_a_long_source_is_cut_at_its_end_and_keeps_eos(policy):
     (example,) = objective.encode(rows_of(LONG))
     assert example.ids.tolist() == [*tokenizer(LONG["source"]).input_ids[:7], 1]
     assert example.target.tolist() == tokenizer(LONG["target"]).input_ids
-    assert objective.notes == ["1 rows were cut at the end of their source, to 8 tokens"]
+    assert objective.notes == ["1 row longer than 8 tokens: cut at the end of the source"]
 
 
 def test_a_target_is_never_cut():

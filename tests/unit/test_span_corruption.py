@@ -167,7 +167,7 @@ def test_a_document_of_one_token_is_left_out_and_counted():
     tokenizer = bart_tokenizer()
     objective = objective_for(tokenizer)
     assert objective.encode(documents("a")) == []
-    assert objective.notes == ["1 documents of a single token were left out: nothing can be cut out of them"]
+    assert objective.notes == ["1 document of a single token: left out, as nothing can be cut out"]
 
 
 def test_sentinels_are_found_as_pieces_of_the_vocabulary():

@@ -68,7 +68,7 @@ def test_a_word_that_the_tokenizer_makes_nothing_of_shifts_no_other_label(kind):
     assert [TAGS[label] for label in example.labels[positions]] == [tags[word] for word in read]
     assert {0, 3} <= set(read.tolist())
     assert tagger.counted["unread"] == 4 - len(read) > 0
-    assert any("have no character that the tokenizer knows" in note for note in tagger.notes)
+    assert any("without a character that the tokenizer knows" in note for note in tagger.notes)
     (said,) = tagger.predict(a_tagging_model(kind), rows([{"tokens": words}]))
     assert said["tokens"] == words
     assert len(said["tags"]) == 4
@@ -162,7 +162,7 @@ def test_broken_tags_are_refused_with_row_and_word_or_repaired_and_counted():
     tagger = a_tagger(broken_tags="repair")
     example = tagger.encode(broken)[1]
     assert [TAGS[label] for label in example.labels if label != IGNORED] == ["O", "B-PER"]
-    assert tagger.notes == ["1 inside tags that nothing begins were made to begin an entity"]
+    assert tagger.notes == ["1 inside tag that nothing begins: made to begin an entity"]
 
 
 def test_rows_that_are_too_long_are_refused_left_out_or_cut_and_counted():
@@ -171,12 +171,12 @@ def test_rows_that_are_too_long_are_refused_left_out_or_cut_and_counted():
         a_tagger(max_length=20).encode(rows([{"tokens": ["fox"], "tags": ["O"]}, long]))
     dropping = a_tagger(max_length=20, too_long="drop")
     assert dropping.encode(rows([long])) == []
-    assert dropping.notes == ["1 rows longer than 20 tokens were left out"]
+    assert dropping.notes == ["1 row longer than 20 tokens: left out"]
     cutting = a_tagger(max_length=20, too_long="truncate")
     (example,) = cutting.encode(rows([long]))
     assert len(example) == 20
     kept = int((example.labels != IGNORED).sum())
-    assert f"{20 - kept} words were cut off and are neither learned nor measured" in cutting.notes
+    assert f"{20 - kept} words cut off: neither learned nor measured" in cutting.notes
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)

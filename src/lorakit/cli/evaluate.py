@@ -12,6 +12,7 @@ from lorakit.cli import decoding_options as options
 from lorakit.cli import screen
 from lorakit.cli.counting import told
 from lorakit.cli.row_options import Settings, row_settings
+from lorakit.data.readers.faults import counted
 from lorakit.errors import Interrupted
 
 if TYPE_CHECKING:
@@ -75,11 +76,11 @@ def evaluate(
 
 
 def _show(found: Evaluation, quiet: bool) -> None:
-    from lorakit.cli.evaluation_tables import class_table, confusion_table, score_table
+    from lorakit.cli.evaluation_tables import class_table, confusion_table, has_intervals, score_table
 
-    several = f" of {found.units:,} sources" if found.units != found.rows else ""
+    several = f" of {counted(found.units, 'source')}" if found.units != found.rows else ""
     if not quiet:
-        screen.say(f"{found.objective} on {found.rows:,} rows{several} · {found.origin}", style="bold")
+        screen.say(f"{found.objective} on {counted(found.rows, 'row')}{several} · {found.origin}", style="bold")
     screen.show(score_table(found))
     for title, table in (("each class", class_table(found)), ("confusions", confusion_table(found))):
         if table is not None:
@@ -88,6 +89,7 @@ def _show(found: Evaluation, quiet: bool) -> None:
                 screen.say(title, style="bold")
             screen.show(table)
     if not quiet:
-        screen.say("in brackets: 95 % of 1,000 resamples of the rows", style="dim")
+        if has_intervals(found):
+            screen.say("in brackets: 95 % of 1,000 resamples of the rows", style="dim")
         for name, signature in found.signatures.items():
             screen.say(f"{name}: {signature}", style="dim")

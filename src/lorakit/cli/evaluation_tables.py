@@ -68,6 +68,12 @@ def score_table(found: Evaluation) -> Table:
     return table
 
 
+def has_intervals(found: Evaluation) -> bool:
+    """Whether any number of the table of measures has an interval; of one row nothing is resampled."""
+    sides = [found.target.scores, found.against.scores if found.against is not None else {}, found.differences]
+    return any(score.low is not None for scores in sides for score in scores.values())
+
+
 def class_table(found: Evaluation) -> Table | None:
     """Return precision, recall and F1 of each class; of many classes those with the lowest F1. None without classes."""
     lines = found.target.table

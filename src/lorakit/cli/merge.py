@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lorakit.cli import screen
+from lorakit.data.readers.faults import counted
 
 if TYPE_CHECKING:
     from lorakit.workflows.merging import MergeReport
@@ -63,7 +64,7 @@ def _show(report: MergeReport) -> None:
     table.add_column()
     rows = [
         ("merged model", f"{report.size / 1e6:,.1f} MB in {report.dtype}"),
-        ("compared with", f"base and adapter in float32, on {report.probes} texts ({report.origin})"),
+        ("compared with", f"base and adapter in float32, on {counted(report.probes, 'text')} ({report.origin})"),
         ("largest difference", f"{report.largest_difference:.1e} of logits up to {report.largest_logit:.1f}"),
         ("mean KL", f"{report.mean_kl:.1e} nats"),
         ("same choice", f"{report.same_argmax:.1%}"),

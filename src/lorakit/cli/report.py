@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lorakit.cli.screen import ACCENT, console, emit, safe, show
+from lorakit.data.readers.faults import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -132,8 +133,8 @@ def _rows_line(prepared: Prepared) -> str:
         "tagged": "words with tags",
         "extractive": "questions, contexts, answers",
     }
-    duplicates = f" · {report.duplicates:,} duplicates" if report.duplicates else ""
-    leaked = f" · {report.leaked:,} evaluation rows are training rows" if report.leaked else ""
+    duplicates = f" · {counted(report.duplicates, 'duplicate')}" if report.duplicates else ""
+    leaked = f" · {counted(report.leaked, 'evaluation row')} among the training rows" if report.leaked else ""
     return safe(
         f"{report.rows:,} to learn, {len(rows.evaluation_rows):,} to evaluate · {reads[rows.format.name]}{duplicates}"
         f"{leaked} · longest {report.longest:,} tokens ({report.longest_where})"
@@ -208,7 +209,7 @@ def _speed_line(prepared: Prepared) -> str:
 
 def _step_size(prepared: Prepared) -> str:
     rows = prepared.rows
-    return f"{rows.rows_per_step:,} rows" if rows.rows_per_step is not None else f"{rows.tokens_per_step:,} tokens"
+    return counted(rows.rows_per_step, "row") if rows.rows_per_step is not None else f"{rows.tokens_per_step:,} tokens"
 
 
 def _trainable_table(prepared: Prepared) -> Table:

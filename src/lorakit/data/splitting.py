@@ -45,9 +45,10 @@ def split(rows: Sequence[Row], format: Format, share: float, seed: int) -> tuple
         return _cut_documents(rows, share)
     if len(groups) < 2:
         what = {"labelled": "text", "source_target": "source", "extractive": "context", "tagged": "tokens"}
+        same = f"all {len(rows):,} rows have the same {what.get(format.name, 'prompt')}"
         raise DataError(
-            f"all {len(rows):,} rows have the same {what.get(format.name, 'prompt')}, so no share of them can be kept "
-            "for evaluation. Give an evaluation file with --set data.eval=FILE."
+            f"{same if len(rows) > 1 else 'there is one row alone'}, so no share can be kept for evaluation. Give an "
+            "evaluation file with --set data.eval=FILE."
         )
     ordered = [groups[prompt] for prompt in sorted(groups, key=lambda prompt: _hash(seed, prompt))]
     strata: dict[str, list[list[int]]] = {}

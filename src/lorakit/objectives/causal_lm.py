@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self, cast
 import numpy as np
 
 from lorakit.data.encoding import TextEncoder
+from lorakit.data.readers.faults import counted
 from lorakit.errors import DataError
 from lorakit.objectives.base import IGNORED, Shared, hits, read_by_model, word_loss, word_scores
 from lorakit.objectives.refusals import refuse_longer
@@ -52,9 +53,9 @@ class CausalLM(Shared):
     @property
     def notes(self) -> list[str]:
         """Counted lines about rows that were cut or left out."""
-        sentences = {"drop": "left out", "truncate_prompt": "cut at the start of their prompt"}
+        sentences = {"drop": "left out", "truncate_prompt": "cut at the start of the prompt"}
         return [
-            f"{self.counted[policy]:,} rows longer than {self.max_length:,} tokens were {sentence}"
+            f"{counted(self.counted[policy], 'row')} longer than {self.max_length:,} tokens: {sentence}"
             for policy, sentence in sentences.items()
             if self.counted[policy]
         ]

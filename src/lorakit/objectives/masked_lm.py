@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 
 from lorakit.data.framing import FramedEncoder, padding_id
+from lorakit.data.readers.faults import counted
 from lorakit.errors import DataError
 from lorakit.objectives.base import IGNORED, Shared, hits, laid, read_by_model, word_loss, word_scores
 from lorakit.objectives.frame import Frame
@@ -82,7 +83,7 @@ class MaskedLM(Shared):
         """Counted lines about documents without text, and how pairs came out."""
         notes = []
         if self.counted["empty"]:
-            notes.append(f"{self.counted['empty']:,} documents without a word that can be hidden were left out")
+            notes.append(f"{counted(self.counted['empty'], 'document')} without a word that can be hidden: left out")
         if self.counted["pairs"]:
             notes.append(f"{self.counted['true']:,} of {self.counted['pairs']:,} pairs of text follow each other")
         return notes

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from lorakit.data.framing import Framed, FramedEncoder, padding_id
+from lorakit.data.readers.faults import counted, told
 from lorakit.objectives.base import Shared, laid, read_by_model
 from lorakit.objectives.predicting import scored
 from lorakit.objectives.refusals import cured, refuse
@@ -54,13 +55,16 @@ class QuestionAnswering(Shared):
     def notes(self) -> list[str]:
         """Counted lines about rows that were cut, widened or left out."""
         sentences = {
-            "drop": f"questions that leave no room for their answer in {self.job.max_length:,} tokens were left out",
-            "windowed": "contexts are longer than one input and were cut into windows",
-            "narrow": f"of them share half a window in place of objective.stride {self.job.settings.stride:,} tokens",
-            "widened": "answers begin or end inside a token and were widened to whole ones",
-            "unread": "answers have no character that the tokenizer knows; these rows were left out",
+            "drop": ("question", f"without room for the answer in {self.job.max_length:,} tokens: left out"),
+            "windowed": ("context", "longer than one input: cut into windows"),
+            "narrow": (
+                "context",
+                f"with half a window shared, in place of objective.stride {self.job.settings.stride:,} tokens",
+            ),
+            "widened": ("answer", "with a border inside a token: widened to whole ones"),
+            "unread": ("answer", "without a character that the tokenizer knows: left out"),
         }
-        return [f"{self.counted[name]:,} {sentence}" for name, sentence in sentences.items() if self.counted[name]]
+        return told(self.counted, sentences)
 
     def encode(self, rows: Sequence[Row], first: int = 0) -> list[Example]:
         """Turn rows into examples, one a window of the context; of several answers the first is learned.
@@ -230,8 +234,8 @@ class QuestionAnswering(Shared):
     def _refuse(self, rows: Sequence[Row]) -> None:
         refuse(
             [row.where for row in rows],
-            f"questions leave no room for an answer in max_length {self.job.max_length:,} tokens (objective.max_answer "
-            f"{self.job.settings.max_answer:,})",
+            f"{counted(len(rows), 'question')} without room for an answer in max_length {self.job.max_length:,} tokens "
+            f"(objective.max_answer {self.job.settings.max_answer:,})",
             cured(
                 self.job.max_length,
                 self.job.positions,

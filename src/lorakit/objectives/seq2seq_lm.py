@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from lorakit.data.framing import cut, padding_id
+from lorakit.data.readers.faults import counted
 from lorakit.data.source_text import SourceEncoder
 from lorakit.objectives.refusals import refuse_longer
 from lorakit.objectives.written import Written, side_by_side, start_of
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from lorakit.data.framing import Framed
 
 _SENTENCES = {
-    "drop": "rows longer than {:,} tokens were left out",
-    "truncate": "rows were cut at the end of their source, to {:,} tokens",
-    "unanswered": "rows without an answer were left out: there is nothing to write",
+    "drop": "longer than {:,} tokens: left out",
+    "truncate": "longer than {:,} tokens: cut at the end of the source",
+    "unanswered": "without an answer: left out, as there is nothing to write",
 }
 
 
@@ -60,7 +61,7 @@ class Seq2SeqLM(Written):
     def notes(self) -> list[str]:
         """Counted lines about rows that were cut or left out."""
         return [
-            f"{self.counted[reason]:,} {sentence.format(self.job.max_length)}"
+            f"{counted(self.counted[reason], 'row')} {sentence.format(self.job.max_length)}"
             for reason, sentence in _SENTENCES.items()
             if self.counted[reason]
         ]

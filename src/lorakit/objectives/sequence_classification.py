@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from lorakit.data.framing import Framed, FramedEncoder, cut, padding_id
+from lorakit.data.readers.faults import counted
 from lorakit.errors import DataError
 from lorakit.objectives import class_labels
 from lorakit.objectives.base import Shared, hits, laid, read_by_model
@@ -65,9 +66,9 @@ class SequenceClassification(Shared):
     @property
     def notes(self) -> list[str]:
         """Counted lines about rows that were cut or left out."""
-        sentences = {"drop": "left out", "truncate": "cut at their end"}
+        sentences = {"drop": "left out", "truncate": "cut at the end"}
         return [
-            f"{self.counted[policy]:,} rows longer than {self.job.max_length:,} tokens were {sentence}"
+            f"{counted(self.counted[policy], 'row')} longer than {self.job.max_length:,} tokens: {sentence}"
             for policy, sentence in sentences.items()
             if self.counted[policy]
         ]

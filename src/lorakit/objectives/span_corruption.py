@@ -11,6 +11,7 @@ from typing import Any, Self, cast
 import numpy as np
 
 from lorakit.data.framing import padding_id
+from lorakit.data.readers.faults import counted
 from lorakit.data.source_text import SourceEncoder
 from lorakit.errors import DataError
 from lorakit.objectives.settings import SpanCorruptionSettings
@@ -66,7 +67,7 @@ class SpanCorruption(Written):
     def notes(self) -> list[str]:
         """Counted lines about documents that were left out."""
         count = self.counted["short"]
-        return [f"{count:,} documents of a single token were left out: nothing can be cut out of them"] if count else []
+        return [f"{counted(count, 'document')} of a single token: left out, as nothing can be cut out"] if count else []
 
     def encode(self, rows: Sequence[Row], first: int = 0) -> list[Example]:
         """Cut documents into pieces, their ids as they stand; labels are drawn by `collate`.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from lorakit.data.framing import Framed, FramedEncoder, cut, padding_id
+from lorakit.data.readers.faults import told
 from lorakit.data.tagged import as_bio
 from lorakit.errors import DataError, nearest
 from lorakit.objectives.base import IGNORED, Shared, hits, read_by_model, word_loss, word_scores
@@ -86,13 +87,13 @@ class TokenClassification(Shared):
         """Counted lines about rows and words that were cut, left out or mended."""
         longer = f"longer than {self.job.max_length:,} tokens"
         sentences = {
-            "drop": f"rows {longer} were left out",
-            "truncate": f"rows {longer} were cut at their end",
-            "cut": "words were cut off and are neither learned nor measured",
-            "repaired": "inside tags that nothing begins were made to begin an entity",
-            "unread": f"words have no character that the tokenizer knows; their tag is always {OUTSIDE!r}",
+            "drop": ("row", f"{longer}: left out"),
+            "truncate": ("row", f"{longer}: cut at the end"),
+            "cut": ("word", "cut off: neither learned nor measured"),
+            "repaired": ("inside tag", "that nothing begins: made to begin an entity"),
+            "unread": ("word", f"without a character that the tokenizer knows: the tag is always {OUTSIDE!r}"),
         }
-        return [f"{self.counted[name]:,} {sentence}" for name, sentence in sentences.items() if self.counted[name]]
+        return told(self.counted, sentences)
 
     def encode(self, rows: Sequence[Row], first: int = 0) -> list[Example]:
         """Turn rows of words with tags into examples, a label at the first piece of each word.

@@ -11,6 +11,7 @@ from typing import Any
 from lorakit import objectives
 from lorakit.adapters.bundle import Target
 from lorakit.data import formats, sources, splitting
+from lorakit.data.readers.faults import counted
 from lorakit.data.settings import DataSettings
 from lorakit.errors import DataError, nearest
 from lorakit.objectives.class_labels import names_in, number_in
@@ -74,13 +75,13 @@ def read(settings: DataSettings, target: Target, count: int | None, seed: int) -
     units: dict[str, list[Row]] = {}
     for number, row in enumerate(rows):
         units.setdefault(source_of(row) if name == "seq2seq_lm" else str(number), []).append(row)
-    what = "sources" if name == "seq2seq_lm" else "rows"
+    what = "source" if name == "seq2seq_lm" else "row"
     if count >= len(units):
-        return rows, format, [*notes, f"{count:,} {what} asked for, {len(units):,} there: all are used"]
+        return rows, format, [*notes, f"{counted(count, what)} asked for, {len(units):,} there: all are used"]
     drawn = splitting.sample([several[0] for several in units.values()], count, seed)
     kept = {id(row) for row in drawn}
     chosen = [row for several in units.values() if id(several[0]) in kept for row in several]
-    return chosen, format, [*notes, f"{count:,} of {len(units):,} {what}, a seeded sample"]
+    return chosen, format, [*notes, f"{count:,} of {counted(len(units), what)}, a seeded sample"]
 
 
 def check_labels(rows: Sequence[Row], format: Format, head: Head, name: str) -> None:

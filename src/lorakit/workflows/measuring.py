@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from lorakit.data.batching import micro_batches
+from lorakit.data.readers.faults import counted
 from lorakit.metrics import classes, spans
 from lorakit.metrics.classes import ClassScore
 from lorakit.metrics.intervals import Array, Measure, quotient, ratio, summed
@@ -150,7 +151,7 @@ def _written(target: Target, objective: Objective, model: nn.Module, rows: Seque
     written = [answers[number].text for number in range(len(numbers))]
     unended = sum(completion.finish_reason in ("length", "context") for completion in answers.values())
     found = texts(written, list(references.values()))
-    notes = [f"{unended:,} of {len(written):,} answers did not end by themselves"] if unended else []
+    notes = [f"{unended:,} of {counted(len(written), 'answer')} cut off before an end"] if unended else []
     return Measured({**found.measures, **measures}, len(numbers), signatures=found.signatures, notes=notes)
 
 

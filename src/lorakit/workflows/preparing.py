@@ -17,6 +17,7 @@ from lorakit.checkpoints.finding import Checkpoint
 from lorakit.data import formats, sources, splitting
 from lorakit.data import report as reports
 from lorakit.data.batching import FixedPlan, Plan, StreamPlan
+from lorakit.data.readers.faults import counted
 from lorakit.data.settings import DataSettings
 from lorakit.errors import DataError, LorakitError
 from lorakit.recipe import Recipe
@@ -207,8 +208,8 @@ def _sampled(
     draw: Callable[[Sequence[Row], int, int], list[Row]] = splitting.sample,
 ) -> tuple[list[Row], list[str]]:
     if count >= len(rows):
-        return rows, [f"{count:,} {kind} rows asked for, {len(rows):,} there: all are used"]
-    return draw(rows, count, seed), [f"{count:,} of {len(rows):,} {kind} rows, a seeded sample"]
+        return rows, [f"{counted(count, f'{kind} row')} asked for, {len(rows):,} there: all are used"]
+    return draw(rows, count, seed), [f"{count:,} of {counted(len(rows), f'{kind} row')}, a seeded sample"]
 
 
 def _check_left(training: Sequence[Example], evaluation: Sequence[Example], notes: Sequence[str]) -> None:

@@ -95,7 +95,7 @@ def unlearned(settings: Any, rows: Sequence[Row]) -> list[str]:
     if not missing:
         return []
     listed = ", ".join(missing[:8]) + (f" and {len(missing) - 8:,} more" if len(missing) > 8 else "")
-    return [f"{len(missing):,} of the {len(settings.labels):,} labels stand in no training row: {listed}"]
+    return [f"no training row has {len(missing):,} of the {len(settings.labels):,} labels: {listed}"]
 
 
 def _names(settings: Any, rows: Sequence[Row]) -> Iterator[str]:

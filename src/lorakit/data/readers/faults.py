@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
 from typing import Literal
 
 from lorakit.errors import DataError
@@ -53,6 +54,11 @@ def broken_line(name: str, line: int, column: int | None, problem: str, text: st
 def counted(count: int, noun: str) -> str:
     """Return ``1 row`` or ``1,200 rows``."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def told(counts: Mapping[str, int], sentences: Mapping[str, tuple[str, str]]) -> list[str]:
+    """Return ``3 rows longer than 64 tokens: left out`` for each count above 0; `sentences` holds noun and rest."""
+    return [f"{counted(counts[name], noun)} {rest}" for name, (noun, rest) in sentences.items() if counts[name]]
 
 
 def first_lines(lines: list[int], shown: int = 5) -> str:
