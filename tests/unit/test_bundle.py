@@ -157,6 +157,12 @@ def test_another_base_is_refused_also_one_of_the_same_shape(tmp_path, gpt2_folde
         open_target(str(tmp_path / "run"), base=str(tmp_path / "other"))
 
 
+def test_a_built_in_that_is_the_wrong_base_is_called_by_its_name(tmp_path, gpt2_folder):
+    trained_run(tmp_path / "run", find(str(gpt2_folder)), LoraSettings(), "lora")
+    with pytest.raises(CheckpointError, match=r", and tiny-t5 has sha256:"):
+        open_target(str(tmp_path / "run"), base="tiny-t5")
+
+
 def test_an_adapter_without_manifest_is_held_to_the_shapes_of_its_base(tmp_path, gpt2_folder):
     trained_run(tmp_path / "run", find(str(gpt2_folder)), LoraSettings(), "lora")
     for name in ("manifest.json", "hashes.json"):

@@ -134,6 +134,11 @@ def test_rows_of_another_kind_are_refused(classifier, pairs_file):
         lorakit.evaluate(classifier, pairs_file)
 
 
+def test_a_built_in_is_called_as_it_was_typed_in_errors(pairs_file):
+    with pytest.raises(DataError, match=r"^tiny-bert learned masked_lm"):
+        lorakit.evaluate("tiny-bert", pairs_file)
+
+
 def test_of_one_document_hidden_words_alone_are_measured(tmp_path):
     folder = encoder_folder(tmp_path / "pretrained", "AutoModelForPreTraining")
     file = written(tmp_path / "rows.jsonl", [{"text": "The sun is up. The lake is wide. 한강도 넓다."}])

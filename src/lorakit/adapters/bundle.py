@@ -72,7 +72,7 @@ class Target:
         model, fresh = self.base.load_for(self.head, dtype, attention)
         if fresh:
             raise CheckpointError(
-                f"{self.folder} has no trained {self.head.task} head ({fresh[0]} is not stored): train it first."
+                f"{self.base.called} has no trained {self.head.task} head ({fresh[0]} is not stored): train it first."
             )
         return model
 
@@ -109,7 +109,7 @@ class Target:
             found = finding.load_tokenizer(self.folder, self.base.config)
         expected = self.manifest.tokenizer if self.manifest is not None else None
         if expected is not None and tokenizer_fingerprint(found) != expected:
-            raise CheckpointError(f"the tokenizer of {self.base.folder} is not the one {self.folder} was trained with.")
+            raise CheckpointError(f"the tokenizer of {self.base.called} is not the one {self.folder} was trained with.")
         return found
 
     def with_tokens(self, tokens: Sequence[str]) -> tuple[Target, list[str]]:
@@ -227,11 +227,11 @@ def _check_base(target: Target) -> None:
     base, manifest = target.base, target.manifest
     beneath = read_manifest(base.folder)
     if beneath is not None and beneath.form == "merged" and beneath.parent == adapter_fingerprint(target):
-        raise CheckpointError(f"{target.folder} is already merged into {base.folder}: use that model alone.")
+        raise CheckpointError(f"{target.folder} is already merged into {base.called}: use that model alone.")
     if manifest is not None and manifest.base.fingerprint != base.fingerprint:
         raise CheckpointError(
             f"{target.folder} was trained on another base: {manifest.base.identity} with weights "
-            f"{manifest.base.fingerprint[:19]}…, and {base.folder} has {base.fingerprint[:19]}…. "
+            f"{manifest.base.fingerprint[:19]}…, and {base.called} has {base.fingerprint[:19]}…. "
             f"Give the right one with --base."
         )
 

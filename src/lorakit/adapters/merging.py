@@ -150,7 +150,7 @@ def _added(target: Target, skeleton: PreTrainedModel, names: Set[str]) -> dict[s
     shapes = {name: tuple(weight.shape) for name, weight in skeleton.named_parameters(remove_duplicate=False)}
     lost = sorted(names - shapes.keys())
     if lost:
-        raise CheckpointError(f"{target.folder} changes {lost[0]!r}, which {target.base.folder} does not store.")
+        raise CheckpointError(f"{target.folder} changes {lost[0]!r}, which {target.base.called} does not store.")
     dtype = streams.dtype_name(target.base.stored_dtype)
     return {name: TensorInfo(dtype, shapes[name]) for name in sorted(names)}
 
@@ -225,14 +225,14 @@ def _places(target: Target, skeleton: PreTrainedModel, edits: Collection[str]) -
         if name in expected and (own or place.info.shape == shapes[name]):
             found[name] = place
         elif own and target.base.family.kind != "encoder" and not inspection.is_buffer(stored):
-            raise CheckpointError(f"{target.base.folder} stores {stored!r}, which is no weight of the model.")
+            raise CheckpointError(f"{target.base.called} stores {stored!r}, which is no weight of the model.")
     tied = ties.copies(skeleton)
     for copy, original in tied.items():
         if copy in found and original in found and found[copy].read().equal(found[original].read()):
             del found[copy]
     lost = [name for name in _untold(skeleton, found, edits) if own or in_backbone(skeleton, name)]
     if lost:
-        raise CheckpointError(f"{target.base.folder} lacks {lost[0]!r} ({len(lost)} tensors in all).")
+        raise CheckpointError(f"{target.base.called} lacks {lost[0]!r} ({len(lost)} tensors in all).")
     return found
 
 

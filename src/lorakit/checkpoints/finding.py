@@ -46,6 +46,11 @@ class Checkpoint:
     new_tokens: NewTokens | None = None
     """What was added to the vocabulary in `folder`; None where nothing was."""
 
+    @property
+    def called(self) -> str:
+        """What messages call it: the name of a built-in or on the Hub, else the folder as it was typed."""
+        return str(self.folder) if self.identity.startswith("local:") else self.identity.removeprefix("builtin:")
+
     @cached_property
     def fingerprint(self) -> str:
         """``sha256:…`` of the weights, whatever the sharding; reads all of them once."""

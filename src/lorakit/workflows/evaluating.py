@@ -117,7 +117,7 @@ def evaluate(
     settings = data if isinstance(data, DataSettings) else DataSettings(train=str(data), columns=dict(columns or {}))
     count = evaluation_rows.sample_size(settings, rows)
     opened = open_target(str(target), base=base)
-    read, format, notes = evaluation_rows.read(settings, opened, count, seed)
+    read, format, notes = evaluation_rows.read(settings, opened, str(target), count, seed)
     reading = Reading(read, format, settings)
     subjects = [subject_of(str(target), opened, reading)]
     if against is not None:

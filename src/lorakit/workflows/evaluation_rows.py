@@ -35,12 +35,15 @@ def sample_size(settings: DataSettings, rows: int | None) -> int | None:
     return settings.rows if rows is None else rows
 
 
-def read(settings: DataSettings, target: Target, count: int | None, seed: int) -> tuple[list[Row], Format, list[str]]:
+def read(
+    settings: DataSettings, target: Target, called: str, count: int | None, seed: int
+) -> tuple[list[Row], Format, list[str]]:
     """Return canonical rows that the target's objective reads, what they hold, and notes.
 
     Args:
         settings: Says where they are and how odd ones are taken.
         target: What is to be measured.
+        called: What messages call it.
         count: Take a seeded sample of so many; of text-to-text rows, of so many sources with all their references.
         seed: Draws it.
 
@@ -53,7 +56,7 @@ def read(settings: DataSettings, target: Target, count: int | None, seed: int) -
     name = task.name
     if format.name not in objectives.FORMATS[name]:
         raise DataError(
-            f"{target.folder} learned {name}, whose rows are of the format {' or '.join(objectives.FORMATS[name])}; "
+            f"{called} learned {name}, whose rows are of the format {' or '.join(objectives.FORMATS[name])}; "
             f"these are of the format {format.name}. Give rows of that kind, or name the columns: "
             f"--set data.columns.ROLE=NAME."
         )
