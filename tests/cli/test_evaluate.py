@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from lorakit import __main__ as program
 from lorakit.cli.evaluation_tables import class_table, confusion_table, score_table
-from lorakit.cli.screen import show
+from lorakit.cli.screen import show_fitting
 from lorakit.metrics.classes import ClassScore
 from lorakit.metrics.intervals import Score
 from lorakit.workflows.evaluating import Evaluation, Side
@@ -32,7 +35,7 @@ def made(labels=("cat", "dog"), **changes) -> Evaluation:
 
 
 def shown(capfd, table) -> list[str]:
-    show(table)
+    show_fitting(table)
     return capfd.readouterr().out.splitlines()
 
 
@@ -117,6 +120,37 @@ def test_a_score_is_shown_with_its_interval_and_a_difference_with_signs(capfd):
     assert shown(capfd, score_table(found))[1].split() == (
         ["accuracy", "%", "87.3", "(85.1–89.2)", "86.0", "(84.0–88.0)", "+1.3", "(-0.2", "to", "+2.8)"]
     )
+
+
+def compared() -> Evaluation:
+    """Two models with long names, large numbers and as many labels as a whole matrix may have."""
+    scores = {"perplexity": Score(12345.67, 9876.54, 23456.78), "accuracy": Score(0.873, 0.851, 0.892)}
+    differences = {"perplexity": Score(-1234.56, -2345.67, 345.67), "accuracy": Score(0.013, -0.002, 0.028)}
+    whole = made([f"label {letter}" for letter in "abcdefghijkl"])
+    target = replace(whole.target, name="runs/quickstart-classify/a", scores=scores)
+    other = replace(target, name="checkpoints/of-another-run/b, new head")
+    return replace(whole, target=target, against=other, differences=differences)
+
+
+@pytest.mark.parametrize("table", [score_table, class_table, confusion_table])
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_every_number_of_a_wide_table_stands_whole_in_a_narrow_one(capfd, monkeypatch, table, alone, width):
+    found = replace(compared(), against=None) if alone else compared()
+    number = re.compile(r"[-+]?\d[\d,.]*")
+    wide = Counter(number.findall("\n".join(shown(capfd, table(found)))))
+    monkeypatch.setenv("COLUMNS", str(width))
+    narrow = shown(capfd, table(found))
+    assert wide <= Counter(number.findall("\n".join(narrow)))
+    assert max(map(len, narrow)) <= width
+
+
+def test_of_names_too_long_for_the_terminal_the_ends_are_shown(capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = shown(capfd, score_table(compared()))
+    assert narrow[0] == "perplexity"
+    assert [line.split()[0] for line in narrow[1:4]] == ["…s/quickstart-classify/a", "…another-run/b,", "difference"]
+    assert len({line.index("(") for line in narrow if "(" in line}) == 1
 
 
 def test_what_is_undefined_is_a_dash_and_never_nan(capfd):

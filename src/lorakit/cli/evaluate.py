@@ -81,13 +81,13 @@ def _show(found: Evaluation, quiet: bool) -> None:
     several = f" of {counted(found.units, 'source')}" if found.units != found.rows else ""
     if not quiet:
         screen.say(f"{found.objective} on {counted(found.rows, 'row')}{several} · {found.origin}", style="bold")
-    screen.show(score_table(found))
-    for title, table in (("each class", class_table(found)), ("confusions", confusion_table(found))):
-        if table is not None:
+    screen.show_fitting(score_table(found))
+    for title, layouts in (("each class", class_table(found)), ("confusions", confusion_table(found))):
+        if layouts:
             screen.emit("\n")
             if not quiet:
                 screen.say(title, style="bold")
-            screen.show(table)
+            screen.show_fitting(layouts)
     if not quiet:
         if has_intervals(found):
             screen.say("in brackets: 95 % of 1,000 resamples of the rows", style="dim")

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import unicodedata
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,16 @@ def show(*parts: RenderableType) -> None:
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1000
     Console(file=written, width=width, color_system=None, highlight=False, soft_wrap=True).print(*parts, sep="\n")
     emit("".join(f"{line.rstrip()}\n" for line in written.getvalue().splitlines()))
+
+
+def show_fitting(layouts: Sequence[Sequence[str]]) -> None:
+    """Write a result on stdout in the first of several layouts that fits the terminal; in a pipe in the first."""
+    from rich.console import Console
+
+    from lorakit.cli.layouts import fitting
+
+    width = Console(file=io.StringIO()).width if sys.stdout.isatty() or "COLUMNS" in os.environ else None
+    emit("".join(f"{line}\n" for line in fitting(width, layouts)))
 
 
 def say(text: str = "", style: str | None = None, wrap: bool = False) -> None:
