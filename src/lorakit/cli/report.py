@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
+from lorakit.cli.layouts import end, fitting, lines, stacked
 from lorakit.cli.screen import ACCENT, console, emit, safe, show
 from lorakit.data.readers.faults import counted
 
@@ -43,7 +44,7 @@ def _start(prepared: Prepared) -> Iterator[RenderableType]:
     facts.add_row(
         "model",
         f"{rows.checkpoint.identity} · {family.model_type} · {_count(built.base_parameters)} parameters · "
-        f"{blocks} blocks{positions}",
+        f"{counted(blocks, 'block')}{positions}",
     )
     facts.add_row(rows.objective.name, _objective_line(prepared))
     facts.add_row(recipe.method.name, _method_line(prepared))
@@ -57,7 +58,10 @@ def _start(prepared: Prepared) -> Iterator[RenderableType]:
     yield facts
     for note in [*report.notes, *_new_weights(prepared), *built.trainable.notes]:
         yield Text(safe(f"  {note}"), style="dim")
-    yield _trainable_table(prepared)
+    heading, *kinds = fitting(console().width, learning_layouts(built.trainable.summary, built.base_parameters))
+    yield Text(safe(heading), style="dim")
+    for line in kinds:
+        yield Text(safe(line))
 
 
 def show_end(result: TrainResult) -> None:
@@ -202,7 +206,7 @@ def _speed_line(prepared: Prepared) -> str:
 
     layout = "packed, no padding" if built.packed else f"buckets of similar length ({built.packing_note})"
     return (
-        f"{layout} · {built.precision} ({built.precision_note}) · {torch.get_num_threads()} threads · "
+        f"{layout} · {built.precision} ({built.precision_note}) · {counted(torch.get_num_threads(), 'thread')} · "
         f"{built.budget:,} tokens at once · peak memory about {_bytes(built.memory)}"
     )
 
@@ -212,16 +216,36 @@ def _step_size(prepared: Prepared) -> str:
     return counted(rows.rows_per_step, "row") if rows.rows_per_step is not None else f"{rows.tokens_per_step:,} tokens"
 
 
-def _trainable_table(prepared: Prepared) -> Table:
-    trainable = prepared.built.trainable
-    table = Table(box=None, padding=(0, 2), header_style="dim")
-    table.add_column("learns")
-    for heading in ("tensors", "weights", "share", "size"):
-        table.add_column(heading, justify="right")
-    for kind, tensors, weights in trainable.summary:
-        share = weights / prepared.built.base_parameters
-        table.add_row(safe(kind), f"{tensors:,}", f"{weights:,}", f"{share:.2%}", _bytes(weights * 4))
-    return table
+def learning_layouts(summary: Sequence[tuple[str, int, int]], base_parameters: int) -> list[list[str]]:
+    """Return what learns, by kind of layer: names whole, names cut at their start, and names on lines of their own.
+
+    Args:
+        summary: Name, tensors and weights of each kind.
+        base_parameters: Weights of the base, of which shares are taken.
+    """
+    headings = ("tensors", "weights", "share", "size")
+    cells = [
+        (f"{tensors:,}", f"{weights:,}", f"{weights / base_parameters:.2%}", _bytes(weights * 4))
+        for _, tensors, weights in summary
+    ]
+    names = [safe(kind) for kind, _, _ in summary]
+
+    def beside(shown: Sequence[str], gap: int) -> list[str]:
+        table = Table(box=None, padding=(0, gap))
+        table.add_column("learns")
+        for heading in headings:
+            table.add_column(heading, justify="right")
+        for name, numbers in zip(shown, cells, strict=True):
+            table.add_row(Text(name), *numbers)
+        return lines(table)
+
+    cut = [[end(name, most) for name in names] for most in (40, 36, 32, 28, 24, 20, 16)]
+    # Layers of an encoder and of a decoder may end alike.
+    told_apart = [shown for shown in cut if len(set(shown)) == len(set(names))]
+    below = stacked(
+        [("learns", [headings]), *((name, [row]) for name, row in zip(names, cells, strict=True))], ["right"] * 4
+    )
+    return [beside(names, 2), beside(names, 1), *(beside(shown, 1) for shown in told_apart), below]
 
 
 def _count(number: int) -> str:
