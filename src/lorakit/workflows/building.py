@@ -223,6 +223,9 @@ def _never_packed(recipe: Recipe, rows: Rows) -> str:
         return f"{family.model_type} attends in a way of its own"
     if family.kind == "encoder_decoder" and objective.head.task != "seq2seq_lm":
         return f"{family.model_type} packs what it writes, not what {objective.name} asks of it"
+    if family.kind == "encoder_decoder" and recipe.method.name in ("full", "freeze"):
+        # Attention without a fused backward pass, row by row: slower than padding (benchmarks/figures.sh e2e_t5).
+        return f"the relative bias of {family.model_type} learns"
     return ""
 
 
