@@ -32,7 +32,7 @@ SEEDS = (0, 1, 2)
 STUDENT = 4.303
 """97.5 % quantile of Student's t with two degrees of freedom: three seeds."""
 GRID = {
-    "head": (1e-3, 1e-2, 3e-2, 1e-1),
+    "head": (1e-3, 1e-2, 3e-2, 1e-1, 3e-1),
     "freeze": (1e-4, 3e-4, 1e-3, 2e-3),
     "lora": (2e-4, 1e-3, 2e-3, 4e-3),
     "full": (5e-5, 1e-4, 2e-4, 4e-4),

@@ -71,6 +71,7 @@ class Case:
     rows: str
     objective: Mapping[str, Any]
     """Section of the recipe."""
+    method: str = "full"
 
     @property
     def name(self) -> str:
@@ -88,6 +89,9 @@ def _cases() -> dict[str, Case]:
     for model_type in ("t5", "bart"):
         found[f"span_corruption-{model_type}"] = Case(model_type, "texts", {"name": "span_corruption"})
         found[f"seq2seq_lm-{model_type}"] = Case(model_type, "translations", {"name": "seq2seq_lm"})
+    # With a bias that does not learn, sources and targets of a T5 are packed.
+    found["span_corruption-t5-packed"] = Case("t5", "texts", {"name": "span_corruption"}, "lora")
+    found["seq2seq_lm-t5-packed"] = Case("t5", "translations", {"name": "seq2seq_lm"}, "lora")
     classes = {"name": "sequence_classification"}
     for model_type in ("bert", "gpt2", "t5"):
         found |= {
@@ -174,7 +178,7 @@ class Workshop:
         given = {
             "objective": case.objective,
             "data__eval": str(self.evaluation(case)),
-            "method": "full",
+            "method": case.method,
             "train__dropout": 0.0,
             "train__rows_per_step": 8,
         }

@@ -226,3 +226,11 @@ def test_counts_are_what_losses_sum_over(shop, case, made):
             vocabulary = next(iter(outputs.values())).shape[-1] if term != "nsp" else 2
             expected = count * math.log(2 if case.rows == "several" else vocabulary)
         assert float(losses[term]) == pytest.approx(expected, rel=1e-5), term
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_rows_are_packed_where_the_model_and_its_head_allow_it(shop, name):
+    """Else the steps above would not be those of the fast path."""
+    case = CASES[name]
+    buckets = case.model_type == "bart" or case.objective.get("nsp") or (case.model_type, case.method) == ("t5", "full")
+    assert shop.run(case)[0].packed == (not buckets)

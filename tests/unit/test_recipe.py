@@ -102,7 +102,7 @@ def test_the_method_gives_the_learning_rate_where_the_recipe_gives_none(method, 
     assert check({"model": "a", "data": "b", "method": method}).learning_rate == rate
 
 
-@pytest.mark.parametrize(("method", "rate"), [("full", 2e-4), ("freeze", 1e-3), ("head", 3e-2), ("lora", 2e-3)])
+@pytest.mark.parametrize(("method", "rate"), [("full", 2e-4), ("freeze", 3e-4), ("head", 3e-2), ("lora", 2e-3)])
 def test_a_head_that_starts_from_nothing_gets_a_higher_learning_rate_whoever_names_its_objective(method, rate):
     options = [("model", "a", "--model"), ("data", "b", "--data"), ("method", method, "--method")]
     named = load(None, [*options, ("objective", "sequence_classification", "--set")])
