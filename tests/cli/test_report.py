@@ -48,4 +48,4 @@ def test_a_training_shows_its_layers_as_the_terminal_allows(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     for name in ("query", "key", "value"):
-        assert re.search(rf"attention\.self\.{name}\n +8 +10,240 +0\.40% +41\.0 kB\n", done.stderr)
+        assert re.search(rf"attention\.self\.{name}\n +8 +10,240 +0\.40% +41\.0 kB\n", done.stdout)

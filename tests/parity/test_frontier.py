@@ -102,7 +102,7 @@ def test_a_resumed_run_reads_the_states_of_the_one_before(tmp_path):
 
     def stop(event):
         if isinstance(event, StepEvent) and event.step == 6:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted):
         train(tmp_path / "cut", model, data, reporters=[Listener(stop)], **common)

@@ -218,7 +218,7 @@ def _never_packed(recipe: Recipe, rows: Rows) -> str:
     if not recipe.speed.varlen:
         return "switched off"
     if not objective.packs:
-        return f"{objective.name} with next sentences reads row by row"
+        return f"{objective.name} reads row by row here"
     if not family.packs:
         return f"{family.model_type} attends in a way of its own"
     if family.kind == "encoder_decoder" and objective.head.task != "seq2seq_lm":
