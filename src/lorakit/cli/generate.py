@@ -88,6 +88,7 @@ def generate(
     from lorakit.workflows import quantizing
 
     quantizing.check_quantize(quantize, device, dtype)
+    device, dtype = ("cpu", "float32") if quantize else (device, dtype)
     view = _View(show_steps, as_json, quiet)
     source = _source(prompt, input_file, output, force, settings, view)
     from lorakit.workflows.generating import open_writer

@@ -113,10 +113,9 @@ class Frontier:
         """Write down which states are whole, after the states themselves: a power cut leaves no hole behind."""
         if self._states is None:
             return
-        for file in (self._folder / _STATES,):
-            descriptor = os.open(file, os.O_RDWR)
-            os.fsync(descriptor)
-            os.close(descriptor)
+        descriptor = os.open(self._folder / _STATES, os.O_RDWR)
+        os.fsync(descriptor)
+        os.close(descriptor)
         aside = self._folder / f".{_FILLED}"
         with aside.open("wb") as stream:
             np.save(stream, self._filled)
@@ -132,8 +131,10 @@ class Frontier:
             self._states = self._opened(hidden_BTD.dtype)
         states_ND = self._states
         for key, place in zip(batch.keys, _places(batch, hidden_BTD, self._lengths(batch)), strict=True):
-            states_ND[self._slice(key)] = place.detach().to(states_ND.device)
-            self._filled[key] = True
+            # What a resumed run took up stays bit for bit: beside other rows the last digit may round otherwise.
+            if not self._filled[key]:
+                states_ND[self._slice(key)] = place.detach().to(states_ND.device)
+                self._filled[key] = True
 
     def _opened(self, dtype: torch.dtype) -> Tensor:
         """Map the file, and take up what an interrupted run has stored in it."""

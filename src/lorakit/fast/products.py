@@ -1,7 +1,7 @@
 """Matrix products of a model that no longer learns, by the fastest kernel the processor offers.
 
-In float32 the default library takes a slow path on some processors; oneDNN computes the same products there in half the
-time. In int8 weights are a quarter as large, and writing text is a matter of reading weights: scores change a little.
+In float32 the default library takes a slow path on some processors, where oneDNN computes the same products faster. In
+int8 weights are a quarter as large, and writing text is a matter of reading weights: scores change a little.
 Both doors are private to torch, so each is tried before it is used. The plain twin is `torch.nn.functional.linear`.
 """
 

@@ -256,6 +256,7 @@ def generate(
     from lorakit.generation.decoding import Watcher
 
     quantizing.check_quantize(quantize, device, dtype)
+    device, dtype = ("cpu", "float32") if quantize else (device, dtype)
     writer = open_writer(target, base=base, revision=revision, device=device, dtype=dtype, raw=raw)
     single = isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], Mapping))
     listed = cast("Sequence[Prompt]", [prompts] if single else prompts)
