@@ -183,3 +183,14 @@ def test_hidden_words_are_others_in_each_epoch(tmp_path):
 
 def test_full_training_says_nothing_of_it(tmp_path):
     assert said(tmp_path, gpt(tmp_path / "model"), ANSWERED, method__name="full", train__epochs=2) == []
+
+
+def test_a_type_whose_blocks_cannot_be_told_is_left_alone():
+    from types import SimpleNamespace
+
+    from lorakit.families import Family
+    from lorakit.workflows.prefix import _frozen
+
+    family = Family("other", "decoder", (), (), None, packs=False, listed=False)
+    rows = SimpleNamespace(checkpoint=SimpleNamespace(family=family))
+    assert _frozen(torch.nn.Linear(2, 2), rows) == []

@@ -66,9 +66,10 @@ def remove(folder: Path) -> None:
 
 
 def _frozen(model: nn.Module, rows: Rows) -> list[nn.Module]:
-    """Return the blocks below the lowest one in which something learns; of an encoder-decoder none."""
+    """Return the blocks below the lowest one in which something learns; none of encoder-decoders and unlisted types."""
     family = rows.checkpoint.family
-    if family.kind == "encoder_decoder":
+    # Where the blocks of a type outside the table cannot be told, it trains all the same.
+    if family.kind == "encoder_decoder" or not family.listed:
         return []
     return list(takewhile(lambda block: not _learns(block), blocks(unwrapped(model), family)))
 
