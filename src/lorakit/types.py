@@ -177,8 +177,6 @@ class Objective(Protocol):
     """WHAT is learned: columns, encoding, collation, loss sums and their counts, predictions, metrics."""
 
     name: str
-    packs: bool
-    """Whether its examples may lie end to end in one row."""
     steady: bool
     """Whether a model reads an example alike in every epoch; not where words are hidden at random."""
 

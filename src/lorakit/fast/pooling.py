@@ -31,14 +31,12 @@ def pooled(model: nn.Module, family: Family, lengths: Sequence[int]) -> Iterator
     Yields:
         What turns the model's output into scores of shape (B, O).
     """
-    ends_B = torch.tensor(lengths).cumsum(0)
     inner = unwrapped(model)
     kept: list[Tensor] = []
 
     def first(_: nn.Module, __: Any, output: Any) -> Any:
         hidden_1TD = output if isinstance(output, Tensor) else output[0]
-        starts_B = (ends_B - torch.tensor(lengths)).to(hidden_1TD.device)
-        hidden_B1D = hidden_1TD[0].index_select(0, starts_B)[:, None]
+        hidden_B1D = _firsts(hidden_1TD, lengths)
         if isinstance(output, Tensor):
             return hidden_B1D
         if isinstance(output, tuple):
@@ -47,7 +45,8 @@ def pooled(model: nn.Module, family: Family, lengths: Sequence[int]) -> Iterator
         return output
 
     def last(_: nn.Module, __: Any, scores_1TO: Tensor) -> None:
-        kept.append(scores_1TO[0].index_select(0, (ends_B - 1).to(scores_1TO.device)))
+        lasts_B = torch.tensor(lengths, device=scores_1TO.device).cumsum(0) - 1
+        kept.append(scores_1TO[0].index_select(0, lasts_B))
 
     if family.kind == "encoder":
         handle = inner.base_model.get_submodule(family.summit).register_forward_hook(first)
@@ -57,6 +56,35 @@ def pooled(model: nn.Module, family: Family, lengths: Sequence[int]) -> Iterator
         yield lambda output: kept.pop() if kept else cast(Tensor, output.logits)
     finally:
         handle.remove()
+
+
+@contextmanager
+def pooler_reads(model: nn.Module, lengths: Sequence[int]) -> Iterator[None]:
+    """Within this block the pooler of a BERT reads the first state of each segment; no other state changes.
+
+    So next sentences (Devlin et al. 2019, arXiv:1810.04805, section 3.1) are told of each pair in a packed row, beside
+    its hidden words.
+
+    Args:
+        model: A transformers model with a `pooler`, also inside PEFT's or DDP's wrapper.
+        lengths: Of the B segments that count; further ones behind them are left out. Empty for padded rows, of which
+            it reads the first state anyway.
+    """
+
+    def first(_: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
+        return (_firsts(arguments[0], lengths),) if lengths else arguments
+
+    handle = unwrapped(model).base_model.pooler.register_forward_pre_hook(first)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _firsts(hidden_1TD: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Return the first state of each segment, shape (B, 1, D)."""
+    lengths_B = torch.tensor(lengths, device=hidden_1TD.device)
+    return hidden_1TD[0].index_select(0, lengths_B.cumsum(0) - lengths_B)[:, None]
 
 
 def unwrapped(model: nn.Module) -> Any:

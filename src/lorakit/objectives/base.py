@@ -20,7 +20,6 @@ IGNORED = -100
 class Shared:
     """The parts of an objective that are the same in most."""
 
-    packs = True
     steady = True
 
     def outputs(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:

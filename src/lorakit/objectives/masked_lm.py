@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -15,7 +16,7 @@ from lorakit.errors import DataError
 from lorakit.objectives.base import IGNORED, Shared, hits, laid, read_by_model, word_loss, word_scores
 from lorakit.objectives.frame import Frame
 from lorakit.objectives.mask_filling import MaskFilling
-from lorakit.objectives.sentence_pairs import Document, Pair, Pairing, sentence_ends
+from lorakit.objectives.sentence_pairs import Document, Pair, Pairing, check_next_sentence, sentence_ends
 from lorakit.objectives.settings import MaskedLMSettings
 from lorakit.types import Batch, Example, Head, Job, Row
 
@@ -48,8 +49,7 @@ class MaskedLM(Shared):
                 "tokenizer_config.json, or give another model."
             )
         if self.settings.nsp:
-            _check_next_sentence(str(self.job.config.get("model_type")))
-        self.packs = not self.settings.nsp
+            check_next_sentence(str(self.job.config.get("model_type")))
         self.encoder = FramedEncoder(tokenizer)
         self.frame = Frame.of(self.encoder, pair=self.settings.nsp)
         self.room = self.job.max_length - len(self.frame)
@@ -163,10 +163,13 @@ class MaskedLM(Shared):
 
     def outputs(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return ``mlm_LV``, scores at hidden tokens, and with `nsp` ``nsp_B2``: follows, is random; float32."""
-        mlm_LV, output = word_scores(model, batch, self.job.label_logits_only)
-        if not self.settings.nsp:
-            return {"mlm_LV": mlm_LV}
-        return {"mlm_LV": mlm_LV, "nsp_B2": output.seq_relationship_logits.float()}
+        from lorakit.fast.pooling import pooler_reads
+
+        with pooler_reads(model, batch.lengths) if self.settings.nsp else nullcontext():
+            mlm_LV, output = word_scores(model, batch, self.job.label_logits_only)
+        if self.settings.nsp:
+            return {"mlm_LV": mlm_LV, "nsp_B2": output.seq_relationship_logits.float()}
+        return {"mlm_LV": mlm_LV}
 
     def losses(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return the cross-entropies in nats, each summed over its own predictions, shape () each, float32."""
@@ -283,18 +286,3 @@ class MaskedLM(Shared):
                 break
         # Where all are too long the shortest is hidden: something has to be learned.
         return np.flatnonzero(np.isin(words, chosen or [numbers[sizes.argmin()]]))
-
-
-def _check_next_sentence(model_type: str) -> None:
-    """Raise where a model type has no output for next sentences beside the one for words."""
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING_NAMES,
-        MODEL_FOR_PRETRAINING_MAPPING_NAMES,
-    )
-
-    known = sorted(MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING_NAMES.keys() & MODEL_FOR_PRETRAINING_MAPPING_NAMES.keys())
-    if model_type not in known:
-        raise DataError(
-            f"model type {model_type!r} has no output for next sentences (objective.nsp). Types that have one: "
-            f"{', '.join(known)}. Set objective.nsp=false, or give a model of such a type."
-        )

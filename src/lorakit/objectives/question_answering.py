@@ -37,7 +37,6 @@ class QuestionAnswering(Shared):
     """What was cut, widened or left out, over all calls of `encode`."""
 
     name = "question_answering"
-    packs = False
     head = Head("question_answering")
 
     def __post_init__(self) -> None:
@@ -92,19 +91,22 @@ class QuestionAnswering(Shared):
         return examples
 
     def collate(self, examples: Sequence[Example], packed: bool, epoch: int | None = None) -> Batch:
-        """Lay windows one below the other, padded at the right; ``starts_B`` and ``ends_B`` are positions."""
+        """Lay windows end to end (`packed`), or one below the other, padded at the right.
+
+        ``starts_B`` and ``ends_B`` are positions inside each window.
+        """
         import torch
 
-        assert not packed, "windows of contexts are not packed: their scores are a choice among all tokens of a row"
-        inputs, _ = read_by_model([example.ids for example in examples], packed=False, padding=self.padding)
+        ids = [example.ids for example in examples]
+        inputs, _ = read_by_model(ids, packed, self.padding, self.job.family.first_position)
         segments = [example.segments for example in examples if example.segments is not None]
         if segments:
-            inputs["token_type_ids"] = torch.from_numpy(laid(segments, packed=False)[0])
+            inputs["token_type_ids"] = torch.from_numpy(laid(segments, packed)[0])
         starts_B, ends_B = torch.from_numpy(np.stack([example.labels for example in examples])).long().unbind(-1)
         return Batch(
             inputs=inputs,
             targets={"starts_B": starts_B, "ends_B": ends_B},
-            lengths=(),
+            lengths=tuple(map(len, ids)) if packed else (),
             rows=tuple(example.row for example in examples),
             tokens=sum(len(example) for example in examples),
         )
@@ -116,12 +118,22 @@ class QuestionAnswering(Shared):
 
     def outputs(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return ``starts_BT`` and ``ends_BT``, the scores of each token, float32; minus infinity for padding."""
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
+        from lorakit.fast.shapes import rounded_row
+
         arguments = {} if self.job.family.kind == "encoder" else {"use_cache": False}
-        output = model(**batch.inputs, **arguments)
-        padding_BT = batch.inputs["attention_mask"] == 0
+        inputs = rounded_row(batch.inputs, batch.lengths) if batch.lengths else batch.inputs
+        output = model(**inputs, **arguments)
+        scores = {"starts_BT": output.start_logits.float(), "ends_BT": output.end_logits.float()}
+        if not batch.lengths:
+            padding_BT = batch.inputs["attention_mask"] == 0
+            return {name: scores_BT.masked_fill(padding_BT, -torch.inf) for name, scores_BT in scores.items()}
+        width = sum(batch.lengths)
         return {
-            "starts_BT": output.start_logits.float().masked_fill(padding_BT, -float("inf")),
-            "ends_BT": output.end_logits.float().masked_fill(padding_BT, -float("inf")),
+            name: pad_sequence(scores_1T[0, :width].split(batch.lengths), batch_first=True, padding_value=-torch.inf)
+            for name, scores_1T in scores.items()
         }
 
     def losses(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lorakit.errors import DataError
+
 _SENTENCE_END = re.compile(
     r"[.?!…؟।]+[\"'”’»)\]]*(?=\s)"  # marks that also stand inside words and numbers: white space must follow
     r"|[。？！]+[」』”’）]*"  # marks of scripts without spaces
@@ -121,3 +123,18 @@ def _cut(ends: np.ndarray, longest: int) -> np.ndarray:
     starts = np.concatenate(([0], ends[:-1]))
     pieces = [np.append(np.arange(start + longest, end, longest), end) for start, end in zip(starts, ends, strict=True)]
     return np.concatenate(pieces).astype(np.int64)
+
+
+def check_next_sentence(model_type: str) -> None:
+    """Raise where a model type has no output for next sentences beside the one for words."""
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING_NAMES,
+        MODEL_FOR_PRETRAINING_MAPPING_NAMES,
+    )
+
+    known = sorted(MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING_NAMES.keys() & MODEL_FOR_PRETRAINING_MAPPING_NAMES.keys())
+    if model_type not in known:
+        raise DataError(
+            f"model type {model_type!r} has no output for next sentences (objective.nsp). Types that have one: "
+            f"{', '.join(known)}. Set objective.nsp=false, or give a model of such a type."
+        )

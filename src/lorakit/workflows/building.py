@@ -217,8 +217,6 @@ def _never_packed(recipe: Recipe, rows: Rows) -> str:
     family, objective = rows.checkpoint.family, rows.objective
     if not recipe.speed.varlen:
         return "switched off"
-    if not objective.packs:
-        return f"{objective.name} reads row by row here"
     if not family.packs:
         return f"{family.model_type} attends in a way of its own"
     if family.kind == "encoder_decoder" and objective.head.task != "seq2seq_lm":
