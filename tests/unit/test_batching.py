@@ -5,7 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from lorakit.data.batching import FixedPlan, StreamPlan, filled, micro_batches, share
+from lorakit.data.batching import PADDING, FixedPlan, StreamPlan, filled, micro_batches, share
+from lorakit.types import Example
 from runs import random_examples
 
 
@@ -84,6 +85,20 @@ def test_buckets_pad_less_than_the_order_of_reading():
         len(batch) * max(map(len, batch)) - sum(map(len, batch)) for batch in micro_batches(examples, 120, packed=False)
     )
     assert padding == 0
+
+
+def test_buckets_of_sources_and_targets_are_padded_by_no_more_than_a_bucket_costs():
+    draw = np.random.default_rng(0)
+    examples = [
+        Example(np.zeros(read, np.int32), np.zeros(1, np.int32), number, target=np.zeros(written, np.int32))
+        for number, (read, written) in enumerate(draw.integers(1, 200, (60, 2)).tolist())
+    ]
+    batches = micro_batches(examples, 2048, packed=False)
+    widths = [max(len(one.ids) for one in batch) + max(len(one) - len(one.ids) for one in batch) for batch in batches]
+    computed = [len(batch) * width for batch, width in zip(batches, widths, strict=True)]
+    assert max(computed) <= 2048
+    assert len(batches) < 60
+    assert max(size - sum(map(len, batch)) for size, batch in zip(computed, batches, strict=True)) <= PADDING
 
 
 def a_stream(**changes):

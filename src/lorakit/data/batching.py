@@ -14,6 +14,9 @@ import numpy as np
 
 from lorakit.types import Example
 
+PADDING = 128
+"""Most tokens of padding in a bucket: about as many as could be computed in the time that one more bucket costs."""
+
 
 @dataclass(frozen=True)
 class FixedPlan:
@@ -158,17 +161,22 @@ def micro_batches(examples: Sequence[Example], budget: int, packed: bool) -> lis
     Args:
         examples: Rows of one step, or of an evaluation.
         budget: Tokens computed at once.
-        packed: Whether rows lie end to end; otherwise rows of similar length are put together (buckets).
+        packed: Whether rows lie end to end; otherwise rows of similar length are put together (buckets), with at most
+            `PADDING` tokens of padding.
     """
     if packed:
         return [list(examples[cut]) for cut in filled([len(example) for example in examples], budget)]
     batches: list[list[Example]] = []
+    read = written = tokens = 0
     for example in sorted(examples, key=len, reverse=True):
-        # Sorted downwards, the first row of a batch is its width.
-        if batches and (len(batches[-1]) + 1) * len(batches[-1][0]) <= budget:
+        one_read, one_written = len(example.ids), len(example) - len(example.ids)
+        read, written, tokens = max(read, one_read), max(written, one_written), tokens + len(example)
+        padded = (len(batches[-1]) + 1) * (read + written) if batches else 0
+        if batches and padded <= budget and padded - tokens <= PADDING:
             batches[-1].append(example)
         else:
             batches.append([example])
+            read, written, tokens = one_read, one_written, len(example)
     return batches
 
 
