@@ -14,6 +14,8 @@ from transformers import AutoModelForCausalLM
 from conftest import save_checkpoint, tiny_gpt2, tiny_llama
 from lorakit.adapters.bundle import open_target
 from lorakit.adapters.merging import fold
+from lorakit.checkpoints import weights
+from lorakit.errors import CheckpointError
 from lorakit.workflows.merging import merge
 
 IDS_BT = torch.arange(40).reshape(2, 20) * 7 % 400
@@ -75,6 +77,39 @@ def test_merged_equals_peft_merge_and_unload(tmp_path, kind, variant):
     torch.testing.assert_close(
         plain_logits(tmp_path / "merged"), peft_logits(base, folder, merged=False), rtol=0, atol=1e-4
     )
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of a few rows, so that tiny weights are read in several."""
+    monkeypatch.setattr(weights, "_BLOCK", 2048)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("settings", [{"r": 8}, {"r": 12, "use_rslora": True}], ids=["lora", "rslora"])
+def test_a_merge_in_blocks_equals_peft_bit_for_bit(tmp_path, small_blocks, dtype, settings):
+    base = base_folder(tmp_path / "base", "llama", dtype)
+    folder = adapter(tmp_path / "adapter", AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), **settings)
+    fold(open_target(str(folder), base=str(base)), _made(tmp_path / "merged"))
+    plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=dtype), folder)
+    plain.merge_and_unload().save_pretrained(tmp_path / "plain")
+    found, expected = (load_file(tmp_path / name / "model.safetensors") for name in ("merged", "plain"))
+    assert found.keys() == expected.keys()
+    for name, weight in expected.items():
+        assert found[name].dtype == weight.dtype
+        assert found[name].equal(weight), name
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_pair_with_rows_that_the_base_lacks_is_refused(tmp_path, small_blocks, kind):
+    base = base_folder(tmp_path / "base", kind)
+    folder = adapter(tmp_path / "adapter", AutoModelForCausalLM.from_pretrained(base))
+    pairs = load_file(folder / "adapter_model.safetensors")
+    name = next(name for name in pairs if name.endswith("lora_B.weight"))
+    pairs[name] = torch.cat([pairs[name], pairs[name][:1]])
+    save_file(pairs, folder / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match="do not fit W"):
+        fold(open_target(str(folder), base=str(base)), _made(tmp_path / "merged"))
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])

@@ -58,6 +58,34 @@ def test_tensors_read_what_the_library_wrote(tmp_path):
     assert all(torch.equal(found[name], tensor) for name, tensor in TENSORS.items())
 
 
+@pytest.mark.parametrize("stored", ["safetensors", "bin"])
+@pytest.mark.parametrize("block", [1, 7, 24, 1 << 20])
+def test_blocks_of_a_tensor_together_are_the_tensor(tmp_path, monkeypatch, stored, block):
+    monkeypatch.setattr(weights, "_BLOCK", block)
+    save_file(TENSORS, tmp_path / "model.safetensors")
+    if stored == "bin":
+        (tmp_path / "model.safetensors").unlink()
+        torch.save(TENSORS, tmp_path / "pytorch_model.bin")
+    for name, place in weights.layout(tmp_path).items():
+        tensor = TENSORS[name]
+        blocks = [place.read(rows) for rows in place.blocks()]
+        parts = [tensor[:0].reshape(-1), *(block.reshape(-1) for block in blocks)] if tensor.shape else blocks
+        assert torch.cat([part.reshape(-1) for part in parts]).equal(tensor.reshape(-1))
+        assert b"".join(bytes(piece) for piece in place.pieces()) == bytes(streams.raw_bytes(tensor))
+
+
+def test_copies_are_told_from_other_tensors_of_the_same_shape(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "_BLOCK", 8)
+    tensor = TENSORS["b"]
+    save_file(
+        {"one": tensor, "copy": tensor.clone(), "other": tensor.flip(0), "long": tensor.T.contiguous()}, tmp_path / "x"
+    )
+    one, copy, other, long = (weights.layout(tmp_path / "x")[name] for name in ("one", "copy", "other", "long"))
+    assert one.holds_the_same(copy)
+    assert not one.holds_the_same(other)
+    assert not one.holds_the_same(long)
+
+
 def test_sharding_does_not_change_the_fingerprint(tmp_path):
     model = tiny_llama()
     model.save_pretrained(tmp_path / "one")

@@ -1,17 +1,17 @@
-"""Fold an adapter into its base, tensor by tensor from file to file: memory for one tensor is enough."""
+"""Fold an adapter into its base, from file to file and block by block: memory does not grow with the model."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Set
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorakit.adapters import changed, lora_file, whole
+from lorakit.adapters import whole
 from lorakit.adapters.bundle import Target
-from lorakit.adapters.lora_config import LoraFile
+from lorakit.adapters.edits import Edit, LowRank, edits_of
 from lorakit.checkpoints import heads, inspection, streams, ties, weights
 from lorakit.checkpoints.loading import in_backbone
 from lorakit.checkpoints.new_tokens import vocabulary_tensors
@@ -23,15 +23,12 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-Edit = Callable[["Tensor"], "Tensor"]
-"""Takes a weight of the base in float32, returns the weight after training in float32."""
-
 
 def fold(target: Target, folder: Path, dtype: str | None = None) -> None:
     """Write the base with its adapter folded in, as a transformers folder.
 
-    Sums are taken in float32 and rounded once. The shards of the base stay shards; a tied output layer is stored
-    once, unless it was trained on its own.
+    Sums are taken in float32 and rounded once; a weight that stays as it is, is copied byte for byte. The shards of
+    the base stay shards; a tied output layer is stored once, unless it was trained on its own.
 
     Args:
         target: An adapter (``lora``, ``changed``), or a ``full`` run, which is copied.
@@ -39,11 +36,11 @@ def fold(target: Target, folder: Path, dtype: str | None = None) -> None:
         dtype: ``float32``, ``bfloat16`` or ``float16`` for all weights; None keeps each as the base stores it.
 
     Raises:
-        CheckpointError: There is nothing to fold, a tensor does not fit, or a result is not finite.
+        CheckpointError: There is nothing to fold, a tensor does not fit, or a weight that changes is not finite.
     """
     check_foldable(target)
     skeleton = target.base.skeleton(target.head)
-    edits = _edits(target, skeleton)
+    edits = edits_of(target, skeleton)
     places = _places(target, skeleton, edits)
     if ties.must_untie(skeleton, edits):
         _untie(skeleton, places, edits)
@@ -59,7 +56,7 @@ def fold(target: Target, folder: Path, dtype: str | None = None) -> None:
     for shard, members in shards.items():
         stored = {name: added[name] if place is None else place.info for name, place in members.items()}
         infos = {name: _info(info, dtype, grown.get(name, info.shape)) for name, info in stored.items()}
-        streams.write_stream(folder / shard, infos, partial(_folded, members, edits, infos))
+        streams.write_pieces(folder / shard, infos, partial(_pieces, members, edits, infos))
     if weights.SINGLE not in shards:
         _write_index(folder, shards)
     tied = ties.is_tied(skeleton) and ties.head_name(skeleton) not in places
@@ -86,65 +83,6 @@ def check_foldable(target: Target) -> None:
         raise CheckpointError(f"{target.folder} is already merged; use it as it is.")
 
 
-def merged_weight(
-    base_OI: Tensor, down_RI: Tensor, up_OR: Tensor, scale: float, magnitude_O: Tensor | None = None
-) -> Tensor:
-    """Fold a LoRA pair into the weight it adapts.
-
-    Computes ``W + scale * B A`` (Hu et al. 2021, arXiv:2106.09685, equation 3); with a magnitude, each row of that
-    sum is brought to its learned length (DoRA, Liu et al. 2024, arXiv:2402.09353, equation 5).
-
-    Args:
-        base_OI: Frozen weight W, shape (O, I), float32.
-        down_RI: Trained A, shape (R, I).
-        up_OR: Trained B, shape (O, R).
-        scale: alpha / rank, or alpha / sqrt(rank).
-        magnitude_O: Trained length of each row, shape (O,), above 0.
-
-    Returns:
-        New weight, shape (O, I), float32.
-
-    Raises:
-        CheckpointError: The shapes do not compose.
-    """
-    rank = down_RI.shape[0]
-    rows, columns = base_OI.shape
-    if down_RI.shape != (rank, columns) or up_OR.shape != (rows, rank):
-        raise CheckpointError(
-            f"A {tuple(down_RI.shape)} and B {tuple(up_OR.shape)} do not fit W {tuple(base_OI.shape)}: "
-            f"W (O, I) needs A (R, I) and B (O, R). Was the adapter trained on another base?"
-        )
-    sum_OI = base_OI + scale * (up_OR.float() @ down_RI.float())
-    if magnitude_O is None:
-        return sum_OI
-    return sum_OI * (magnitude_O.float() / sum_OI.norm(dim=1))[:, None]
-
-
-def _edits(target: Target, skeleton: PreTrainedModel) -> dict[str, Edit]:
-    """Return name of a weight -> how training changed it."""
-    if target.form == "full":
-        return {}
-    if target.adapter is None:
-        found = changed.read(target.folder, skeleton, target.trained)
-        return {name: partial(_replaced, tensor) for name, tensor in found.items()}
-    pairs: dict[str, dict[str, Tensor]] = {}
-    whole_weights: dict[str, Edit] = {}
-    for name, tensor in lora_file.read_lora_weights(target.folder).items():
-        if lora_file.is_rows(name):
-            weight = lora_file.adapted_weight(name)
-            rows = target.adapter.rows(weight.removesuffix(".weight"))
-            whole_weights[weight] = partial(_with_rows, tensor, rows)
-            continue
-        if not lora_file.is_pair(name):
-            whole_weights[lora_file.adapted_weight(name)] = partial(_replaced, tensor)
-            continue
-        module, _, part = name.removeprefix(lora_file.PREFIX).rpartition(".lora_")
-        pairs.setdefault(module, {})[part.removesuffix(".weight")] = tensor
-    adapter = target.adapter
-    low_rank = {f"{module}.weight": _lora_edit(module, pair, adapter, skeleton) for module, pair in pairs.items()}
-    return {**whole_weights, **low_rank}
-
-
 def _added(target: Target, skeleton: PreTrainedModel, names: Set[str]) -> dict[str, TensorInfo]:
     """Return the shapes of weights of a new head, which the base does not store; kept as the base keeps its own."""
     shapes = {name: tuple(weight.shape) for name, weight in skeleton.named_parameters(remove_duplicate=False)}
@@ -153,42 +91,6 @@ def _added(target: Target, skeleton: PreTrainedModel, names: Set[str]) -> dict[s
         raise CheckpointError(f"{target.folder} changes {lost[0]!r}, which {target.base.called} does not store.")
     dtype = streams.dtype_name(target.base.stored_dtype)
     return {name: TensorInfo(dtype, shapes[name]) for name in sorted(names)}
-
-
-def _lora_edit(module: str, pair: Mapping[str, Tensor], adapter: LoraFile, skeleton: PreTrainedModel) -> Edit:
-    from torch import nn
-    from transformers.pytorch_utils import Conv1D
-
-    needed = {"A", "B", "magnitude_vector"} if adapter.use_dora else {"A", "B"}
-    if pair.keys() != needed:
-        raise CheckpointError(f"the adapter should hold {sorted(needed)} for {module!r} and holds {sorted(pair)}.")
-    layers = dict(skeleton.named_modules())
-    if not isinstance(layers.get(module), nn.Linear | Conv1D):
-        raise CheckpointError(f"the adapter does not fit its base: the base has no linear layer {module!r}.")
-    scale = adapter.scale(module, rank=pair["A"].shape[0])
-    fold_pair = partial(
-        merged_weight, down_RI=pair["A"], up_OR=pair["B"], scale=scale, magnitude_O=pair.get("magnitude_vector")
-    )
-    # GPT-2's Conv1D stores (I, O).
-    return partial(_transposed, fold_pair) if isinstance(layers[module], Conv1D) else fold_pair
-
-
-def _transposed(edit: Edit, base_IO: Tensor) -> Tensor:
-    return edit(base_IO.T).T
-
-
-def _replaced(tensor: Tensor, base: Tensor) -> Tensor:
-    return tensor.float()
-
-
-def _with_rows(rows_ND: Tensor, ids: Sequence[int], base_VD: Tensor) -> Tensor:
-    if rows_ND.shape != (len(ids), *base_VD.shape[1:]) or max(ids) >= len(base_VD):
-        raise CheckpointError(
-            f"the adapter does not fit its base: {len(ids)} rows of {tuple(base_VD.shape)} are {tuple(rows_ND.shape)}."
-        )
-    merged_VD = base_VD.clone()
-    merged_VD[list(ids)] = rows_ND.float()
-    return merged_VD
 
 
 def _grown(
@@ -228,7 +130,7 @@ def _places(target: Target, skeleton: PreTrainedModel, edits: Collection[str]) -
             raise CheckpointError(f"{target.base.called} stores {stored!r}, which is no weight of the model.")
     tied = ties.copies(skeleton)
     for copy, original in tied.items():
-        if copy in found and original in found and found[copy].read().equal(found[original].read()):
+        if copy in found and original in found and found[copy].holds_the_same(found[original]):
             del found[copy]
     lost = [name for name in _untold(skeleton, found, edits) if own or in_backbone(skeleton, name)]
     if lost:
@@ -258,24 +160,37 @@ def _info(stored: TensorInfo, dtype: str | None, shape: tuple[int, ...]) -> Tens
     return replace(info, dtype=streams.dtype_name(dtype)) if dtype is not None and stored.floating else info
 
 
-def _folded(
+def _pieces(
     places: Mapping[str, Place | None], edits: Mapping[str, Edit], infos: Mapping[str, TensorInfo], name: str
-) -> Tensor:
+) -> Iterator[memoryview]:
+    """Yield the bytes of one weight after training."""
     import torch
 
-    place, info = places[name], infos[name]
-    tensor = torch.zeros(info.shape) if place is None else place.read()
-    if not info.floating:
-        return tensor
-    if name in edits:
-        tensor = edits[name](tensor.float())
-    rounded = tensor.to(getattr(torch, info.torch_dtype))
-    if not weights.is_finite(rounded):
-        raise CheckpointError(
-            f"{name!r} is not finite in {info.torch_dtype} after the merge: the training diverged, or its numbers are "
-            f"too large for that dtype. Try --dtype float32."
-        )
-    return rounded
+    place, info, edit = places[name], infos[name], edits.get(name)
+    if place is not None and edit is None and info.dtype == place.info.dtype:
+        yield from place.pieces()
+        return
+    for tensor in _edited(place, info.shape, edit):
+        rounded = tensor.to(getattr(torch, info.torch_dtype))
+        if not weights.is_finite(rounded):
+            raise CheckpointError(
+                f"{name!r} is not finite in {info.torch_dtype} after the merge: the training diverged, or its numbers "
+                f"are too large for that dtype. Try --dtype float32."
+            )
+        yield streams.raw_bytes(rounded)
+
+
+def _edited(place: Place | None, shape: tuple[int, ...], edit: Edit | None) -> Iterator[Tensor]:
+    """Yield one weight after training: in blocks of rows where they do not depend on each other, else as a whole."""
+    import torch
+
+    if place is not None and (edit is None or isinstance(edit, LowRank)):
+        for rows in place.blocks():
+            block = place.read(rows).float()
+            yield block if edit is None else edit.of_rows(rows)(block)
+    else:
+        base = torch.zeros(shape) if place is None else place.read().float()
+        yield base if edit is None else edit(base)
 
 
 def _write_index(folder: Path, shards: Mapping[str, Collection[str]]) -> None:

@@ -1,6 +1,6 @@
-"""One safetensors file: its header, checked, and a writer that holds one tensor at a time.
+"""One safetensors file: its header, checked, and a writer that holds one piece of a tensor at a time.
 
-The safetensors library writes a file from tensors that are all in memory. The few lines here write one tensor after
+The safetensors library writes a file from tensors that are all in memory. The few lines here write one piece after
 another, so that a model larger than the memory can be merged. Format: https://github.com/huggingface/safetensors#format.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,6 +145,29 @@ def write_stream(
         file: Written in place; call it inside `folders.whole_folder`.
         infos: Dtype and shape of each tensor; places are worked out here.
         producer: Called once a name; only one tensor is held at a time.
+        metadata: As for `write_pieces`.
+    """
+
+    def pieces(name: str) -> Iterator[memoryview]:
+        tensor = producer(name)
+        assert (dtype_name(tensor), tuple(tensor.shape)) == (infos[name].dtype, infos[name].shape), name
+        yield raw_bytes(tensor)
+
+    write_pieces(file, infos, pieces, metadata)
+
+
+def write_pieces(
+    file: Path,
+    infos: Mapping[str, TensorInfo],
+    pieces: Callable[[str], Iterable[memoryview]],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a safetensors file piece by piece: the header first, then the bytes that `pieces` gives for each name.
+
+    Args:
+        file: Written in place; call it inside `folders.whole_folder`.
+        infos: Dtype and shape of each tensor; places are worked out here.
+        pieces: Called once a name; together as many bytes as `infos` says, each written before the next is asked for.
         metadata: Free strings of the header; `format: pt` is added, which transformers asks for.
     """
     # Wide elements first: each tensor then starts at a multiple of its element size.
@@ -161,6 +184,5 @@ def write_stream(
     with file.open("wb") as stream:
         stream.write(len(text).to_bytes(8, "little") + text)
         for name in names:
-            tensor = producer(name)
-            assert (dtype_name(tensor), tuple(tensor.shape)) == (infos[name].dtype, infos[name].shape), name
-            stream.write(raw_bytes(tensor))
+            count = sum(stream.write(piece) for piece in pieces(name))
+            assert count == infos[name].bytes, name

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+
+_ALL = slice(None)
+_BLOCK = 1 << 20
+"""Bytes that are read at once."""
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
@@ -63,20 +69,51 @@ class Place:
     from_bin: Tensor | None = None
     """The tensor itself, still on disk, of a ``.bin`` file; None for safetensors."""
 
-    def read(self) -> Tensor:
-        """Read this tensor and nothing else, shape and dtype as stored."""
+    def read(self, rows: slice = _ALL) -> Tensor:
+        """Read this tensor, or neighbouring rows of it, and nothing else; dtype as stored."""
         import torch
 
+        count, *columns = self.info.shape or (1,)
+        first, last, _ = rows.indices(count)
+        shape = (last - first, *columns) if self.info.shape else ()
         if self.from_bin is not None:
-            return self.from_bin.clone()
+            return self.from_bin.reshape(count, *columns)[first:last].reshape(shape).clone()
+        row = self.info.bytes // max(count, 1)
         # Read, not mapped: a mapped page counts as memory used until the whole file is closed.
-        buffer = bytearray(self.info.bytes)
+        buffer = bytearray((last - first) * row)
         with self.file.open("rb") as stream:
-            stream.seek(self.info.begin)
+            stream.seek(self.info.begin + first * row)
             stream.readinto(buffer)
         dtype = getattr(torch, self.info.torch_dtype)
         flat = torch.frombuffer(buffer, dtype=dtype) if buffer else torch.empty(0, dtype=dtype)
-        return flat.reshape(self.info.shape)
+        return flat.reshape(shape)
+
+    def blocks(self) -> Iterator[slice]:
+        """Yield the rows in equal blocks that the processor's cache can hold."""
+        count = self.info.shape[0] if self.info.shape else 1
+        size = math.ceil(count / max(1, math.ceil(self.info.bytes / _BLOCK)))
+        for first in range(0, count, max(1, size)):
+            yield slice(first, min(first + size, count))
+
+    def pieces(self) -> Iterator[memoryview]:
+        """Yield the bytes as stored; each piece is gone when the next is asked for."""
+        if self.from_bin is not None:
+            yield raw_bytes(self.from_bin)
+            return
+        with self.file.open("rb") as stream:
+            for begin in range(self.info.begin, self.info.end, _BLOCK):
+                end = min(begin + _BLOCK, self.info.end)
+                start = begin - begin % mmap.ALLOCATIONGRANULARITY
+                with (
+                    mmap.mmap(stream.fileno(), end - start, offset=start, access=mmap.ACCESS_READ) as mapped,
+                    memoryview(mapped)[begin - start :] as piece,
+                ):
+                    yield piece
+
+    def holds_the_same(self, other: Place) -> bool:
+        """Whether two tensors are equal; memory for a block of each is enough."""
+        shapes = self.info.shape == other.info.shape
+        return shapes and all(self.read(rows).equal(other.read(rows)) for rows in self.blocks())
 
 
 def layout(source: Path) -> dict[str, Place]:
@@ -146,9 +183,11 @@ def fingerprint(source: Path) -> str:
         CheckpointError: A file is missing or damaged.
     """
     whole = hashlib.sha256()
-    for name, tensor in tensors(source):
-        digest = hashlib.sha256(raw_bytes(tensor)).hexdigest()
-        whole.update(json.dumps([name, dtype_name(tensor), list(tensor.shape), digest]).encode())
+    for name, place in layout(source).items():
+        digest = hashlib.sha256()
+        for piece in place.pieces():
+            digest.update(piece)
+        whole.update(json.dumps([name, place.info.dtype, list(place.info.shape), digest.hexdigest()]).encode())
     return f"sha256:{whole.hexdigest()}"
 
 
