@@ -87,8 +87,9 @@ def small_blocks(monkeypatch):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("settings", [{"r": 8}, {"r": 12, "use_rslora": True}], ids=["lora", "rslora"])
-def test_a_merge_in_blocks_equals_peft_bit_for_bit(tmp_path, small_blocks, dtype, settings):
-    base = base_folder(tmp_path / "base", "llama", dtype)
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_merge_in_blocks_equals_peft_bit_for_bit(tmp_path, small_blocks, kind, dtype, settings):
+    base = base_folder(tmp_path / "base", kind, dtype)
     folder = adapter(tmp_path / "adapter", AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), **settings)
     fold(open_target(str(folder), base=str(base)), _made(tmp_path / "merged"))
     plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=dtype), folder)

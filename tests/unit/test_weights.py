@@ -62,6 +62,7 @@ def test_tensors_read_what_the_library_wrote(tmp_path):
 @pytest.mark.parametrize("block", [1, 7, 24, 1 << 20])
 def test_blocks_of_a_tensor_together_are_the_tensor(tmp_path, monkeypatch, stored, block):
     monkeypatch.setattr(weights, "_BLOCK", block)
+    monkeypatch.setattr(weights, "_ROWS", 1)
     save_file(TENSORS, tmp_path / "model.safetensors")
     if stored == "bin":
         (tmp_path / "model.safetensors").unlink()
@@ -76,6 +77,7 @@ def test_blocks_of_a_tensor_together_are_the_tensor(tmp_path, monkeypatch, store
 
 def test_copies_are_told_from_other_tensors_of_the_same_shape(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "_BLOCK", 8)
+    monkeypatch.setattr(weights, "_ROWS", 1)
     tensor = TENSORS["b"]
     save_file(
         {"one": tensor, "copy": tensor.clone(), "other": tensor.flip(0), "long": tensor.T.contiguous()}, tmp_path / "x"

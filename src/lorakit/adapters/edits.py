@@ -22,28 +22,33 @@ Edit = Callable[["Tensor"], "Tensor"]
 
 @dataclass(frozen=True, slots=True)
 class LowRank:
-    """An edit that takes each row by itself, so that a large weight need not be held as a whole."""
+    """A LoRA pair as an edit, which some rows of a large weight can take without the others."""
 
-    up_NR: Tensor
-    """As many rows as the weight in its file: B of a linear layer, A transposed of GPT-2's Conv1D."""
-    down_RM: Tensor
-    """The other of the pair."""
+    down_RI: Tensor
+    up_OR: Tensor
     scale: float
-    magnitude_N: Tensor | None = None
+    magnitude_O: Tensor | None = None
+    transposed: bool = False
+    """Whether the file stores the weight as (I, O), as GPT-2's Conv1D does."""
 
-    def of_rows(self, rows: slice) -> Edit:
-        """Return the edit of some rows."""
-        return partial(
-            merged_weight,
-            down_RI=self.down_RM,
-            up_OR=self.up_NR[rows],
-            scale=self.scale,
-            magnitude_O=None if self.magnitude_N is None else self.magnitude_N[rows],
-        )
+    @property
+    def by_rows(self) -> bool:
+        """Whether no row in the file depends on another: a learned length is that of a column of Conv1D."""
+        return not self.transposed or self.magnitude_O is None
 
-    def __call__(self, base_NM: Tensor) -> Tensor:
+    def of_rows(self, base: Tensor, rows: slice) -> Tensor:
+        """Return some rows of the file after training, given as they were."""
+        if not self.transposed:
+            magnitude_O = None if self.magnitude_O is None else self.magnitude_O[rows]
+            return merged_weight(base, self.down_RI, self.up_OR[rows], self.scale, magnitude_O)
+        if self.by_rows:
+            # The transposed of B A is that of A times that of B, laid out as the file is.
+            return merged_weight(base, self.up_OR.T, self.down_RI.T[rows], self.scale)
+        return merged_weight(base.T, self.down_RI, self.up_OR, self.scale, self.magnitude_O).T
+
+    def __call__(self, base: Tensor) -> Tensor:
         """Return the whole weight after training."""
-        return self.of_rows(slice(None))(base_NM)
+        return self.of_rows(base, slice(None))
 
 
 def merged_weight(
@@ -131,18 +136,9 @@ def _lora_edit(module: str, pair: Mapping[str, Tensor], adapter: LoraFile, layer
         raise CheckpointError(f"the adapter does not fit its base: the base has no linear layer {module!r}.")
     scale = adapter.scale(module, rank=pair["A"].shape[0])
     down_RI, up_OR, magnitude_O = pair["A"], pair["B"], pair.get("magnitude_vector")
-    if isinstance(layer, nn.Linear):
-        _check_fits(layer.weight.shape, down_RI, up_OR)
-        return LowRank(up_OR, down_RI, scale, magnitude_O)
-    # GPT-2's Conv1D stores (I, O), where a length is that of a column.
-    _check_fits(layer.weight.T.shape, down_RI, up_OR)
-    if magnitude_O is None:
-        return LowRank(down_RI.T, up_OR.T, scale)
-    return partial(_transposed, LowRank(up_OR, down_RI, scale, magnitude_O))
-
-
-def _transposed(edit: Edit, base_IO: Tensor) -> Tensor:
-    return edit(base_IO.T).T
+    transposed = isinstance(layer, Conv1D)
+    _check_fits(layer.weight.T.shape if transposed else layer.weight.shape, down_RI, up_OR)
+    return LowRank(down_RI, up_OR, scale, magnitude_O, transposed)
 
 
 def _replaced(tensor: Tensor, base: Tensor) -> Tensor:

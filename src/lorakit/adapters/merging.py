@@ -184,10 +184,10 @@ def _edited(place: Place | None, shape: tuple[int, ...], edit: Edit | None) -> I
     """Yield one weight after training: in blocks of rows where they do not depend on each other, else as a whole."""
     import torch
 
-    if place is not None and (edit is None or isinstance(edit, LowRank)):
+    if place is not None and (edit is None or (isinstance(edit, LowRank) and edit.by_rows)):
         for rows in place.blocks():
             block = place.read(rows).float()
-            yield block if edit is None else edit.of_rows(rows)(block)
+            yield block if edit is None else edit.of_rows(block, rows)
     else:
         base = torch.zeros(shape) if place is None else place.read().float()
         yield base if edit is None else edit(base)

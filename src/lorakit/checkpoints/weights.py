@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,9 @@ INDEX = "model.safetensors.index.json"
 _ALL = slice(None)
 _BLOCK = 1 << 20
 """Bytes that are read at once."""
+
+_ROWS = 32
+"""Blocks are multiples of so many rows."""
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
@@ -89,10 +90,12 @@ class Place:
         return flat.reshape(shape)
 
     def blocks(self) -> Iterator[slice]:
-        """Yield the rows in equal blocks that the processor's cache can hold."""
+        """Yield the rows in blocks that the processor's cache can hold."""
         count = self.info.shape[0] if self.info.shape else 1
-        size = math.ceil(count / max(1, math.ceil(self.info.bytes / _BLOCK)))
-        for first in range(0, count, max(1, size)):
+        size = _BLOCK * max(count, 1) // max(self.info.bytes, 1)
+        # Products of other numbers of rows are summed in another order: the last bits would differ from a whole one's.
+        size = max(_ROWS, size - size % _ROWS)
+        for first in range(0, count, size):
             yield slice(first, min(first + size, count))
 
     def pieces(self) -> Iterator[memoryview]:
@@ -100,15 +103,11 @@ class Place:
         if self.from_bin is not None:
             yield raw_bytes(self.from_bin)
             return
-        with self.file.open("rb") as stream:
-            for begin in range(self.info.begin, self.info.end, _BLOCK):
-                end = min(begin + _BLOCK, self.info.end)
-                start = begin - begin % mmap.ALLOCATIONGRANULARITY
-                with (
-                    mmap.mmap(stream.fileno(), end - start, offset=start, access=mmap.ACCESS_READ) as mapped,
-                    memoryview(mapped)[begin - start :] as piece,
-                ):
-                    yield piece
+        buffer = memoryview(bytearray(min(_BLOCK, self.info.bytes)))
+        with self.file.open("rb", buffering=0) as stream:
+            stream.seek(self.info.begin)
+            for left in range(self.info.bytes, 0, -_BLOCK):
+                yield buffer[: stream.readinto(buffer[:left])]
 
     def holds_the_same(self, other: Place) -> bool:
         """Whether two tensors are equal; memory for a block of each is enough."""
