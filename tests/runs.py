@@ -55,6 +55,7 @@ def a_run(
     *,
     evaluation: Sequence[Example] | None = None,
     budget: int = 10**9,
+    per_token: int = 0,
     packed: bool = False,
     optim=None,
     reporters=(),
@@ -81,6 +82,7 @@ def a_run(
         learning_rate=optim.learning_rate or 1e-3,
         packed=packed,
         budget=budget,
+        per_token=per_token,
         precision="float32",
         reporters=Reporters(reporters),
     )

@@ -204,10 +204,11 @@ def _speed_line(prepared: Prepared) -> str:
     built = prepared.built
     import torch
 
+    recomputed = ", blocks computed again in the backward pass" if built.recomputed else ""
     layout = "packed, no padding" if built.packed else f"buckets of similar length ({built.packing_note})"
     return (
         f"{layout} · {built.precision} ({built.precision_note}) · {counted(torch.get_num_threads(), 'thread')} · "
-        f"{built.budget:,} tokens at once · peak memory about {_bytes(built.memory)}"
+        f"{built.budget:,} tokens at once{recomputed} · peak memory about {_bytes(built.memory)}"
     )
 
 

@@ -27,6 +27,7 @@ from lorakit.training.room import with_room
 from lorakit.training.run import Run
 from lorakit.training.signals import Asked
 from lorakit.training.state import State
+from lorakit.training.trial import try_longest
 from lorakit.types import Batch, Example
 
 
@@ -86,6 +87,8 @@ def fit(run: Run, state: State) -> State:
 
 
 def _train(run: Run, state: State, before: list[Tensor]) -> None:
+    if state.step < run.plan.total():
+        try_longest(run)
     pace = _Pace()
     # Due are the untrained model, and after a resume the evaluation that a signal cut short.
     if _is_due(run, state):

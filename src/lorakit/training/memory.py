@@ -1,14 +1,17 @@
-"""How much memory a run needs, and how many tokens to compute at once: an estimate before the first step."""
+"""How much memory a run needs, and how many tokens to compute at once: estimated, measured, and made to fit."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from lorakit.families import width
+from lorakit.training import limits
 
 _LIVE_PER_LAYER = 34
 """Activations of one block kept for the backward pass, in multiples of the hidden width (Korthikanti et al. 2022,
@@ -29,7 +32,48 @@ def held(device: torch.device) -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def per_token(config: Mapping[str, Any], vocabulary: int, labelled_share: float, bytes_each: int) -> int:
+def mark(device: torch.device) -> int:
+    """Return `held`, and let `peak` begin anew."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        # Linux alone; elsewhere `peak` takes what is held at its end.
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return held(device)
+
+
+def peak(device: torch.device) -> int:
+    """Return the most bytes held since `mark`, counted as in `held`."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return held(device)
+
+
+def recomputes(model: nn.Module) -> bool:
+    """Whether blocks of a model are computed again in the backward pass."""
+    return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+
+
+def recomputable(model: nn.Module) -> bool:
+    """Whether `recompute` can be asked of a model, and has not been."""
+    return bool(getattr(model, "supports_gradient_checkpointing", False)) and not recomputes(model)
+
+
+def recompute(model: Any) -> None:
+    """Keep only what enters each block, and compute its inside again in the backward pass (Chen et al. 2016,
+    arXiv:1604.06174, section 3): no number changes."""
+    # Without reentrance, gradients reach the adapters though the embeddings need none.
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+def per_token(
+    config: Mapping[str, Any], vocabulary: int, labelled_share: float, bytes_each: int, recomputed: bool = False
+) -> int:
     """Return the bytes of activations for one more token in a micro-batch.
 
     Args:
@@ -37,12 +81,15 @@ def per_token(config: Mapping[str, Any], vocabulary: int, labelled_share: float,
         vocabulary: Rows of the output layer.
         labelled_share: Share of the tokens whose scores are computed, in (0, 1].
         bytes_each: Bytes of one activation: 4 in float32, 2 in bfloat16.
+        recomputed: Whether the insides of blocks are computed again (`recompute`); then those of one are held at once.
     """
     hidden = width(config) or 1024
     layers = int(config.get("num_hidden_layers") or config.get("n_layer") or config.get("num_layers") or 24)
     # Scores, their float32 copy, and the gradient of both.
     scores = vocabulary * 3 * 4 * labelled_share
-    return int(hidden * layers * _LIVE_PER_LAYER / 2 * bytes_each + scores)
+    inside = _LIVE_PER_LAYER / 2
+    kept = layers + inside if recomputed else layers * inside
+    return int(hidden * kept * bytes_each + scores)
 
 
 def budget(free: int, each: int, longest: int, step: int, device: torch.device) -> int:
@@ -63,9 +110,10 @@ def budget(free: int, each: int, longest: int, step: int, device: torch.device) 
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the memory at hand on `device`."""
+    """Return the memory at hand on `device`; on a CPU within what its container allows."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     import psutil
 
-    return int(psutil.virtual_memory().available)
+    available, allowed = int(psutil.virtual_memory().available), limits.room()
+    return available if allowed is None else max(0, min(available, allowed))

@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 
 from lorakit.errors import TrainingError
+from lorakit.training import memory
 from lorakit.training import state as states
 from lorakit.training.events import NoteEvent
 from lorakit.training.run import Run
@@ -22,7 +23,8 @@ _ON_PROCESSORS = ("can't allocate memory", "not enough memory")
 def with_room(run: Run, examples: Sequence[Example], attempt: Callable[[], Result]) -> Result:
     """Return what `attempt` returns; where memory runs out, halve the micro-batch and try again.
 
-    The cut into micro-batches changes no number, so the step is the same; its random numbers begin anew.
+    The cut into micro-batches changes no number, so the step is the same; its random numbers begin anew. Where a single
+    row is too much, the insides of blocks are computed again in the backward pass, unless the recipe decides that.
 
     Args:
         run: Its `budget` is lowered for good.
@@ -45,14 +47,23 @@ def with_room(run: Run, examples: Sequence[Example], attempt: Callable[[], Resul
                 raise TrainingError(refused) from error
         # Outside the handler, which holds what the failed attempt had in memory.
         states.set_random_state(random)
-        run.budget = max(longest, run.budget // 2)
+        told = _take_less(run, longest)
         if run.accelerator.device.type == "cuda":
             torch.cuda.empty_cache()
-        run.reporters.report(
-            NoteEvent(
-                f"memory was full; from now on {run.budget:,} tokens are computed at once, which changes no result"
-            )
-        )
+        run.reporters.report(NoteEvent(f"memory was full; from now on {told}, which changes no result"))
+
+
+def _take_less(run: Run, longest: int) -> str:
+    if run.budget > longest:
+        run.budget = max(longest, run.budget // 2)
+        return f"{run.budget:,} tokens are computed at once"
+    memory.recompute(run.bare_model)
+    return "blocks are computed again in the backward pass (train.gradient_checkpointing, about a third more time)"
+
+
+def _may_recompute(run: Run) -> bool:
+    """Whether blocks may be computed again; not where states of frozen ones are kept, which hooks read off them."""
+    return run.train.gradient_checkpointing == "auto" and run.frontier is None and memory.recomputable(run.bare_model)
 
 
 def _is_full(error: BaseException) -> bool:
@@ -67,9 +78,10 @@ def _refusal(run: Run, longest: int) -> str:
             f"memory is full with {run.budget:,} tokens at once, and several processes cannot lower that one by one. "
             f"Go on with fewer: --resume --set train.micro_batch_tokens={max(longest, run.budget // 2)}"
         )
-    if run.budget <= longest:
+    if run.budget <= longest and not _may_recompute(run):
+        cure = "" if memory.recomputes(run.bare_model) else " set train.gradient_checkpointing=true,"
         return (
-            f"memory is full with a single row of {longest:,} tokens. Lower data.max_length, set "
-            "train.gradient_checkpointing=true, or take a smaller model or method lora."
+            f"memory is full with a single row of {longest:,} tokens. Lower data.max_length,{cure} or take a smaller "
+            "model or method lora."
         )
     return ""

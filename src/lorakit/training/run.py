@@ -46,6 +46,8 @@ class Run:
     precision: Precision
     reporters: Reporters
     signals: Signals = field(default_factory=Signals)
+    per_token: int = 0
+    """Estimated bytes of one more token computed at once (`training/memory.py`)."""
     frontier: Frontier | None = None
     """Where frozen lower blocks are computed once."""
 

@@ -87,8 +87,9 @@ class TrainSettings(_Section):
     """Stop after this many evaluations without a better loss; left out: never early."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Dropout of the base; left out: 0 in frozen blocks, `lora` and `head`, the checkpoint's own in trained blocks."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """Recompute activations in the backward pass: less memory, about a third more time, the same numbers; `auto`: where
+    the longest row would not fit otherwise."""
     sample_answers: int = Field(default=32, ge=0)
     """Answers written at the end to count how many stop by themselves; 0: none."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -45,6 +45,10 @@ class Built:
     """Names of other fast paths that are taken, as in the section `speed`."""
     budget: int
     """Tokens computed at once."""
+    per_token: int
+    """Estimated bytes of one more of them."""
+    recomputed: bool
+    """Whether blocks are computed again in the backward pass."""
     memory: int
     """Expected peak in bytes: weights, gradients, moments and the activations of one micro-batch."""
     base_parameters: int
@@ -75,14 +79,12 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int) -> Built
         )
         if rows.target.form in ("lora", "changed"):
             _put_parent(model, rows.target, trainable)
-        if recipe.train.gradient_checkpointing:
-            # Without reentrance, gradients reach the adapters though the embeddings need none.
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if recipe.train.dropout is None and recipe.method.name == "freeze":
         silence_frozen(model, checkpoint.family)
     precision, precision_note = choose(recipe.train.dtype, device)
     taken = quicken(model, recipe.speed, precision)
-    budget, expected = _budget(recipe, rows, model, device, world, 2 if precision == "bfloat16" else 4)
+    budget, per_token, recomputed = _budget(recipe, rows, model, device, world, 2 if precision == "bfloat16" else 4)
+    expected = memory.held(device) + memory.gradients_and_moments(model) + budget * per_token
     return Built(
         model=model,
         trainable=trainable,
@@ -92,6 +94,8 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int) -> Built
         precision_note=precision_note,
         taken=taken,
         budget=budget,
+        per_token=per_token,
+        recomputed=recomputed,
         memory=expected,
         base_parameters=base_parameters,
         fresh=fresh,
@@ -229,16 +233,23 @@ def _never_packed(recipe: Recipe, rows: Rows) -> str:
 
 def _budget(
     recipe: Recipe, rows: Rows, model: PreTrainedModel, device: torch.device, world: int, bytes_each: int
-) -> tuple[int, int]:
-    """Return the tokens computed at once, and the expected peak of memory in bytes."""
+) -> tuple[int, int, bool]:
+    """Return the tokens computed at once, the bytes of each, and whether blocks are computed again; then they are.
+
+    That is done unasked where not even the longest row would fit.
+    """
     scored = model.get_output_embeddings()
     vocabulary = len(rows.objective.head.labels) if scored is None else scored.weight.shape[0]
     share = rows.report.learned / max(1, rows.report.tokens) if recipe.speed.logits else 1.0
-    each = memory.per_token(rows.checkpoint.config, vocabulary, share, bytes_each)
     longest = max(rows.report.longest, max(len(example) for example in rows.evaluation))
-    step = rows.tokens_per_step or (rows.rows_per_step or 1) * longest
-    asked = recipe.train.micro_batch_tokens
     free = memory.free_bytes(device) - memory.gradients_and_moments(model)
+    each = memory.per_token(rows.checkpoint.config, vocabulary, share, bytes_each)
+    asked = recipe.train.gradient_checkpointing
+    recomputed = asked is True or (asked == "auto" and longest * each > free and memory.recomputable(model))
+    if recomputed:
+        with quiet():
+            memory.recompute(model)
+        each = memory.per_token(rows.checkpoint.config, vocabulary, share, bytes_each, recomputed)
+    step = rows.tokens_per_step or (rows.rows_per_step or 1) * longest
     found = memory.budget(free, each, longest, -(-step // world), device)
-    budget = asked or found
-    return budget, memory.held(device) + memory.gradients_and_moments(model) + budget * each
+    return recipe.train.micro_batch_tokens or found, each, recomputed

@@ -14,6 +14,7 @@ from lorakit.data.batching import FixedPlan
 from lorakit.fast.frontier import Frontier
 from lorakit.fast.pooling import unwrapped
 from lorakit.methods.trainable import blocks
+from lorakit.training import memory
 
 if TYPE_CHECKING:
     from lorakit.recipe import Recipe
@@ -92,7 +93,7 @@ def _unfit(run: Run, recipe: Recipe, rows: Rows) -> str:
         return "rows are streamed"
     if run.accelerator.num_processes > 1:
         return "several processes share the rows"
-    if recipe.train.gradient_checkpointing:
+    if memory.recomputes(run.bare_model):
         return "train.gradient_checkpointing computes blocks twice"
     if run.plan.total() <= len(run.plan.epoch(0)):
         return "no row is read twice"

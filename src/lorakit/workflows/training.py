@@ -241,6 +241,7 @@ def _assemble(
         learning_rate=recipe.learning_rate,
         packed=built.packed,
         budget=built.budget,
+        per_token=built.per_token,
         precision=built.precision,
         reporters=Reporters(listeners),
         signals=signals,
