@@ -117,6 +117,27 @@ def word_loss(logits_LV: Tensor, targets_L: Tensor) -> Tensor:
     return cross_entropy(logits_LV, targets_L, reduction="sum")
 
 
+def word_loss_sum(model: nn.Module, batch: Batch, fast: bool, **arguments: Any) -> Tensor:
+    """Return `word_loss` of `word_scores`, never holding the scores of a long batch together (`fast/logits.py`).
+
+    Args:
+        model: As for `word_scores`.
+        batch: Its targets hold ``positions_L`` and ``targets_L``.
+        fast: As for `word_scores`.
+        **arguments: Further arguments of the model's forward.
+    """
+    from lorakit.fast.logits import labelled_states, loss_in_parts, scored_in_parts
+    from lorakit.fast.shapes import rounded, rounded_row
+
+    positions_L, targets_L = batch.targets["positions_L"], batch.targets["targets_L"]
+    if not (fast and scored_in_parts(model, len(positions_L))):
+        return word_loss(word_scores(model, batch, fast, **arguments)[0], targets_L)
+    inputs = rounded_row(batch.inputs, batch.lengths, batch.written) if batch.lengths else batch.inputs
+    with labelled_states(model, rounded(positions_L)) as states:
+        model(**inputs, **arguments)
+    return loss_in_parts(model, states[0], targets_L)
+
+
 def hits(logits_LO: Tensor, targets_L: Tensor) -> tuple[float, float]:
     """Return how often the highest score is the target's, and of how many."""
     return float((logits_LO.argmax(-1) == targets_L).sum()), float(len(targets_L))

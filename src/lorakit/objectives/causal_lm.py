@@ -12,7 +12,7 @@ import numpy as np
 from lorakit.data.encoding import TextEncoder
 from lorakit.data.readers.faults import counted
 from lorakit.errors import DataError
-from lorakit.objectives.base import IGNORED, Shared, hits, read_by_model, word_loss, word_scores
+from lorakit.objectives.base import IGNORED, Shared, hits, read_by_model, word_loss, word_loss_sum, word_scores
 from lorakit.objectives.refusals import refuse_longer
 from lorakit.objectives.settings import CausalLMSettings
 from lorakit.types import Batch, Example, Head, Job, Row, TooLong
@@ -130,6 +130,10 @@ class CausalLM(Shared):
     def losses(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return the cross-entropy in nats summed over labelled tokens, shape (), float32."""
         return {"tokens": word_loss(outputs["logits_LV"], batch.targets["targets_L"])}
+
+    def loss_sums(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Return `losses` of `outputs`, of a long batch without its scores being held together."""
+        return {"tokens": word_loss_sum(model, batch, self.label_logits_only, use_cache=False)}
 
     def tallies(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, tuple[float, float]]:
         """Return how many labelled tokens are the most probable ones."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lorakit.errors import CheckpointError
-from lorakit.objectives.base import Shared, hits, laid, read_by_model, word_loss, word_scores
+from lorakit.objectives.base import Shared, hits, laid, read_by_model, word_loss, word_loss_sum, word_scores
 from lorakit.types import Batch
 
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ class Written(Shared):
     def losses(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return the cross-entropy in nats summed over target tokens, shape (), float32."""
         return {"tokens": word_loss(outputs["logits_LV"], batch.targets["targets_L"])}
+
+    def loss_sums(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Return `losses` of `outputs`, of a long batch without its scores being held together."""
+        return {"tokens": word_loss_sum(model, batch, self.label_logits_only, use_cache=False)}
 
     def tallies(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, tuple[float, float]]:
         """Return how many target tokens are the most probable ones."""

@@ -65,7 +65,9 @@ class Run:
         take part in the exchange of sums and gradients; otherwise the weight is 1.
         """
         mine = share(examples, self.accelerator.process_index, self.accelerator.num_processes)
-        parts = micro_batches(mine or examples[:1], self.budget, self.packed)
+        # An evaluation holds all scores of its labels, and no states for a backward pass.
+        budget = self.budget if epoch is not None else -(-self.budget // 4)
+        parts = micro_batches(mine or examples[:1], budget, self.packed)
         batches = [self.objective.collate(part, self.packed, epoch) for part in parts]
         if self.frontier is not None:
             pairs = zip(batches, parts, strict=True)

@@ -15,7 +15,7 @@ from lorakit.adapters.changed import read as read_changed
 from lorakit.adapters.lora_file import read_lora_weights
 from lorakit.checkpoints.finding import quiet
 from lorakit.errors import LorakitError
-from lorakit.fast import activations, relative
+from lorakit.fast import activations, logits, relative
 from lorakit.fast.settings import SpeedSettings
 from lorakit.methods.settings import MethodSettings
 from lorakit.methods.trainable import silence_frozen
@@ -111,6 +111,8 @@ def quicken(model: nn.Module, speed: SpeedSettings, precision: Precision) -> tup
     taken = []
     if speed.activations and activations.fuse(model):
         taken.append("activations")
+    if speed.logits:
+        logits.prove_last(model)
     if precision == "bfloat16":
         lower_frozen(model)
     return tuple(taken)
@@ -241,6 +243,9 @@ def _budget(
     scored = model.get_output_embeddings()
     vocabulary = len(rows.objective.head.labels) if scored is None else scored.weight.shape[0]
     share = rows.report.learned / max(1, rows.report.tokens) if recipe.speed.logits else 1.0
+    if scored is not None and logits.scored_in_parts(model, rows.report.tokens):
+        # What an evaluation holds, which computes a quarter at once (`Run.batches`).
+        share /= 4
     longest = max(rows.report.longest, max(len(example) for example in rows.evaluation))
     free = memory.free_bytes(device) - memory.gradients_and_moments(model)
     each = memory.per_token(rows.checkpoint.config, vocabulary, share, bytes_each)
