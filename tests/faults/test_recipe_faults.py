@@ -143,7 +143,7 @@ MISPLACED = [
     ("output_dir: a", "on the command line: -o DIR."),
     ("report_to: wandb", "write train.trackers."),
     ("packing: true", "write speed.varlen."),
-    ("load_in_4bit: true", "not offered yet"),
+    ("load_in_4bit: true", "method.quantize_base"),
     ("rank: 3", "write method.rank."),
     ("Num-Train-Epochs: 3", "write train.epochs."),
     ("learnig_rate: 3", "Did you mean optim.learning_rate?"),

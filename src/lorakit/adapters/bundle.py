@@ -162,7 +162,8 @@ def open_target(name: str, revision: str | None = None, base: str | None = None)
     found = finding.open_folder(_locate_base(folder, manifest, hint, base))
     if manifest is not None and manifest.added_tokens:
         found, _ = found.with_tokens(manifest.added_tokens)
-    target = Target(found, folder, form, manifest, adapter, notes=[*located.notes, *found.notes, *unknown])
+    notes = [*located.notes, *found.notes, *unknown, *(manifest.notes if manifest is not None else ())]
+    target = Target(found, folder, form, manifest, adapter, notes=notes)
     _check_base(target)
     if adapter is not None and manifest is not None:
         check_method(adapter, manifest.method, folder, found.new_rows)

@@ -83,6 +83,17 @@ class Manifest(_Part):
     trained: tuple[str, ...] = ()
     """Names of the trained tensors, as in the model."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be known of an adapter whose base was in fewer bits while it learned."""
+        width = self.method.get("quantize_base")
+        if width is None:
+            return ()
+        losses = [self.metrics.get(name) for name in ("evaluation_loss", "evaluation_loss_base_as_is")]
+        told = [f"{loss:.3f}" for loss in losses if isinstance(loss, float)]
+        both = f": evaluation loss {told[0]} there, {told[1]} here" if len(told) == 2 else ""
+        return (f"trained over the base in {width}; here the base is as it is, so that scores differ a little{both}",)
+
 
 def read_manifest(folder: Path) -> Manifest | None:
     """Read manifest.json; None where there is none.

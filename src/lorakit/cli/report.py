@@ -81,6 +81,12 @@ def show_end(result: TrainResult) -> None:
         f"eval loss {state.first_loss:.3f} → {state.best_loss:.3f} ({kept}){_quality(result)}"
         f"{stopped} · reloaded and {equal}",
     )
+    width = getattr(prepared.loaded.recipe.method, "quantize_base", None)
+    if width is not None:
+        as_is = "not measured, it does not fit" if finished.loss_as_is is None else f"{finished.loss_as_is:.3f}"
+        facts.add_row(
+            "base", f"in {width} while training; eval loss over the base as it is, as it will be used: {as_is}"
+        )
     advice = f" {result.verdict.advice}" if result.verdict.advice else ""
     facts.add_row("overfitting", f"{result.verdict.sentence}.{advice}")
     name = "model" if prepared.loaded.recipe.method.name == "full" else "adapter"

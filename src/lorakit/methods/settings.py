@@ -52,6 +52,9 @@ class LoraSettings(_Method):
     """Scale by alpha / sqrt(rank) (Kalajdzievski 2023, arXiv:2312.03732, equation 4)."""
     dora: bool = False
     """Learn magnitude and direction apart (Liu et al. 2024, arXiv:2402.09353, equation 5)."""
+    quantize_base: Literal["int8", "nf4"] | None = None
+    """Keep the base in 8 or 4 bits while the pairs learn (QLoRA, Dettmers et al. 2023, arXiv:2305.14314): less memory,
+    more time. The adapter fits the base itself, and both losses are told. `nf4` needs bitsandbytes."""
 
 
 MethodSettings = Annotated[FullSettings | FreezeSettings | HeadSettings | LoraSettings, Field(discriminator="name")]

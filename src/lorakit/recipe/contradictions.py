@@ -25,6 +25,9 @@ def contradictions(document: Document) -> Iterator[tuple[KeyPath, str]]:
     if _get(document, ("optim", "name")) == "adafactor" and _get(document, ("method", "name")) in (None, "lora"):
         problem = "steps in proportion to the size of a weight, and one of each pair of LoRA starts at zero"
         yield ("optim", "name"), f"{problem}, where it would stay. Use adamw, or method: full."
+    if _get(document, ("method", "dora")) is True and _get(document, ("method", "quantize_base")) is not None:
+        problem = "divides by the length of each column of the base, which rounding changes"
+        yield ("method", "dora"), f"{problem}. Leave it out, or method.quantize_base."
     if isinstance(document.places.get(("model", "name")), str) and _get(document, ("model", "revision")) is not None:
         named, pinned = document.places[("model", "name")], document.places.get(("model", "revision"))
         if isinstance(pinned, int):

@@ -62,8 +62,8 @@ _ADVICE = {
     "output_dir out_dir output save_dir run_name": "give it on the command line: -o DIR.",
     "resume_from_checkpoint resume": "give it on the command line: --resume.",
     "overwrite_output_dir": "give it on the command line: --force.",
-    "load_in_4bit load_in_8bit quantization_config quantization bnb_4bit_quant_type": "quantised training is not "
-    "offered yet. Remove it.",
+    "load_in_4bit load_in_8bit quantization_config quantization bnb_4bit_quant_type": "write method.quantize_base: "
+    "nf4, or int8.",
     "trust_remote_code": "code that comes with a checkpoint is never run. Remove it.",
     "modules_to_save": "not offered: method 'lora' trains its pairs alone. Remove it, or choose method 'freeze'.",
     "label_smoothing label_smoothing_factor": "not offered. Remove it.",

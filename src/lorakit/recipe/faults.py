@@ -23,6 +23,8 @@ _EXAMPLES: dict[KeyPath, str] = {
     ("data", "train"): "name the rows: `data: rows.csv`, or --data rows.csv.",
 }
 _LONGEST_QUOTE = 60
+_BECAUSE = {"quantize_base": "weights that are kept rounded cannot learn themselves"}
+"""Why a key stands beside some members alone, where one might expect more of them."""
 
 
 def find_faults(document: Document) -> list[Fault]:
@@ -162,7 +164,8 @@ def _unknown(path: KeyPath, values: dict[str, Any]) -> str:
         if readers:
             noun = _NOUNS.get(section, section)
             others = join([repr(name) for name in readers])
-            return f"is not read by {noun} {chosen!r}. Remove it, or choose {noun} {others}."
+            because = f": {_BECAUSE[key]}" if key in _BECAUSE else ""
+            return f"is not read by {noun} {chosen!r}{because}. Remove it, or choose {noun} {others}."
     plain = key.lower().replace("-", "_")
     if plain in places_of():
         return f"unknown here; write {join(list(places_of()[plain]))}."

@@ -14,6 +14,7 @@ from lorakit.adapters.bundle import Target
 from lorakit.adapters.changed import read as read_changed
 from lorakit.adapters.lora_file import read_lora_weights
 from lorakit.checkpoints.finding import quiet
+from lorakit.checkpoints.rounded import check_installed, round_base
 from lorakit.errors import LorakitError
 from lorakit.fast import activations, logits, relative
 from lorakit.fast.settings import SpeedSettings
@@ -70,7 +71,10 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int) -> Built
         TrainingError: The method does not fit the model.
     """
     checkpoint = rows.checkpoint
-    model, fresh, attention, packing_note = _loaded(recipe, rows, device)
+    width = getattr(recipe.method, "quantize_base", None)
+    check_installed(width)
+    # A base that is to be rounded may not fit as it is where it will compute.
+    model, fresh, attention, packing_note = _loaded(recipe, rows, device if width is None else torch.device("cpu"))
     base_parameters = sum(weight.numel() for weight in model.parameters())
     torch.manual_seed(recipe.train.seed)
     with quiet():
@@ -79,6 +83,9 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int) -> Built
         )
         if rows.target.form in ("lora", "changed"):
             _put_parent(model, rows.target, trainable)
+    if width is not None:
+        round_base(model, width, device)
+        model = model.to(device)
     if recipe.train.dropout is None and recipe.method.name == "freeze":
         silence_frozen(model, checkpoint.family)
     precision, precision_note = choose(recipe.train.dtype, device)

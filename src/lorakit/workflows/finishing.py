@@ -19,6 +19,7 @@ from lorakit.adapters.manifest import Base, Manifest, library_versions, write_ma
 from lorakit.checkpoints import heads
 from lorakit.checkpoints.finding import tokenizer_fingerprint
 from lorakit.checkpoints.folders import HASHES, whole_folder, write_files
+from lorakit.checkpoints.rounded import Width
 from lorakit.data.encoding import TextEncoder
 from lorakit.errors import TrainingError
 from lorakit.fast.settings import SpeedSettings
@@ -31,6 +32,7 @@ from lorakit.training.state import State
 from lorakit.types import Example
 from lorakit.workflows.building import Built, quicken
 from lorakit.workflows.preparing import Rows
+from lorakit.workflows.rounding import as_trained, loss_as_is
 
 _SIDE_BY_SIDE = 16
 """Answers written at once."""
@@ -54,6 +56,8 @@ class Finished:
     """Answers written to evaluation prompts."""
     stopped: int
     """How many of them ended at the end-of-sequence token."""
+    loss_as_is: float | None = None
+    """Evaluation loss in nats over the base as it is, where it was rounded in training and there was room."""
 
 
 def finish(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: State, local: dict[str, str]) -> Finished:
@@ -78,13 +82,16 @@ def finish(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: Stat
         tokenizer = rows.checkpoint.tokenizer if rows.checkpoint.new_tokens is not None else None
         write_bundle(aside, model, manifest, rows.checkpoint, recipe, local, tokenizer)
     target = open_target(str(proof), base=_base_argument(rows, manifest))
-    difference = _difference(model, target, loaded.recipe.speed, built, run, rows.evaluation[:_PROBES])
-    answers, stopped = _answers(target, rows, run, loaded.recipe.train.sample_answers)
+    width, speed = getattr(loaded.recipe.method, "quantize_base", None), loaded.recipe.speed
+    difference = _difference(model, target, speed, width, built, run, rows.evaluation[:_PROBES])
+    as_is = None if width is None else loss_as_is(target, speed, built, run)
+    answers, stopped = _answers(target, rows, run, width, loaded.recipe.train.sample_answers)
     written = {"answers": answers, "answers_that_stop": stopped} if answers else {}
-    metrics = {**manifest.metrics, **written, "reload_difference": difference}
+    told = {} if as_is is None else {"evaluation_loss_base_as_is": as_is}
+    metrics = {**manifest.metrics, **told, **written, "reload_difference": difference}
     described = manifest.model_copy(update={"metrics": metrics})
     write_files(run.folder, lambda aside: _move(proof, aside, described))
-    return Finished(_weights_bytes(run.folder), _base_bytes(rows), difference, answers, stopped)
+    return Finished(_weights_bytes(run.folder), _base_bytes(rows), difference, answers, stopped, as_is)
 
 
 def _move(proof: Path, folder: Path, manifest: Manifest) -> None:
@@ -103,6 +110,8 @@ def _manifest(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: S
     if recipe.speed.logits:
         speed.append("logits")
     speed.extend(built.taken)
+    if width := getattr(recipe.method, "quantize_base", None):
+        speed.append(f"base in {width}")
     if run.frontier is not None:
         speed.append("frontier")
     writes = heads.writes(rows.objective.head)
@@ -150,7 +159,13 @@ def _base_argument(rows: Rows, manifest: Manifest) -> str | None:
 
 
 def _difference(
-    model: nn.Module, target: Target, speed: SpeedSettings, built: Built, run: Run, examples: list[Example]
+    model: nn.Module,
+    target: Target,
+    speed: SpeedSettings,
+    width: Width | None,
+    built: Built,
+    run: Run,
+    examples: list[Example],
 ) -> float:
     """Return the largest difference of scores between `model` and the bundle read back, in the training precision.
 
@@ -164,7 +179,7 @@ def _difference(
     for weight in model.parameters():
         weight.data = weight.data.new_empty(0)
         weight.grad = None
-    fresh = target.load("float32", built.attention, str(device))
+    fresh = as_trained(target, width, built.attention, device, merge=False)
     for name, weight in fresh.named_parameters():
         weight.requires_grad = name in built.trainable.names
     quicken(fresh, speed, built.precision)
@@ -199,7 +214,7 @@ def _scores(model: nn.Module, run: Run, example: Example) -> Tensor:
     return torch.cat([outputs[name].float().flatten() for name in sorted(outputs)])
 
 
-def _answers(target: Target, rows: Rows, run: Run, count: int) -> tuple[int, int]:
+def _answers(target: Target, rows: Rows, run: Run, width: Width | None, count: int) -> tuple[int, int]:
     """Write answers to distinct evaluation prompts; return how many, and how many ended by themselves."""
     if rows.format.name == "text" or count == 0 or not heads.writes(rows.objective.head):
         return 0, 0
@@ -212,8 +227,7 @@ def _answers(target: Target, rows: Rows, run: Run, count: int) -> tuple[int, int
         return 0, 0
     room = min(limit - (1 if apart else len(ids)) for ids in prompts)
     settings = DecodingSettings(max_new_tokens=int(min(2 * longest + 16, room)))
-    device = str(run.accelerator.device)
-    model: Any = target.load("float32", "sdpa", device, merge=True)
+    model: Any = as_trained(target, width, "sdpa", run.accelerator.device, merge=True)
     written = [
         generation
         for start in range(0, len(prompts), _SIDE_BY_SIDE)
