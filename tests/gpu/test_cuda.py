@@ -64,3 +64,62 @@ def test_greedy_text_on_the_gpu_equals_transformers():
     )
     (written,) = decode(model, [prompt], DecodingSettings(max_new_tokens=20), {0})
     assert list(written.ids) == wanted[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("causal", [True, False])
+def test_torchs_kernel_for_packed_rows_equals_attention_segment_by_segment(monkeypatch, causal, window):
+    from lorakit.fast import varlen
+
+    torch.manual_seed(0)
+    heads = [torch.randn(1, count, 24, 16, device="cuda", dtype=torch.bfloat16) for count in (4, 2, 2)]
+    given = {"is_causal": causal, "segment_lengths": {24: (9, 12, 3)}, "sliding_window": window}
+    layer = torch.nn.Module()
+    if varlen._kernel() is None:
+        pytest.skip("this torch has no such kernel")
+    at_once, _ = varlen.attend(layer, *heads, None, **given)
+    monkeypatch.setattr(varlen, "_kernel_fits", lambda *_: False)
+    apart, _ = varlen.attend(layer, *heads, None, **given)
+    assert torch.allclose(at_once, apart, atol=2e-2)
+
+
+def test_the_loss_in_parts_is_that_of_cross_entropy_on_the_gpu(monkeypatch):
+    from lorakit.fast import logits
+
+    monkeypatch.setattr(logits, "_AT_ONCE", {"cuda": 1})
+    model = tiny_gpt2().cuda()
+    assert logits.prove_last(model)
+    torch.manual_seed(0)
+    hidden = torch.randn(150, 32, device="cuda", requires_grad=True)
+    targets = torch.randint(0, 400, (150,), device="cuda")
+    with torch.autocast("cuda", torch.bfloat16):
+        parts = logits.loss_in_parts(model, hidden, targets)
+        plain = torch.nn.functional.cross_entropy(model.lm_head(hidden).float(), targets, reduction="sum")
+    assert parts.item() == pytest.approx(plain.item(), rel=1e-3)
+    found, expected = (torch.autograd.grad(loss, hidden)[0] for loss in (parts, plain))
+    assert torch.allclose(found, expected, rtol=2e-2, atol=2e-2)
+
+
+def test_the_longest_micro_batch_is_tried_and_sets_how_much_is_computed_at_once(tmp_path, gpt2_folder):
+    from tests.runs import Listener, train
+
+    from lorakit.training.events import NoteEvent
+
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in PAIRS), encoding="utf-8")
+    listener = Listener()
+    train(tmp_path / "run", gpt2_folder, rows, reporters=[listener], train__device="cuda", train__max_steps=2)
+    notes = [event.text for event in listener.events if isinstance(event, NoteEvent)]
+    assert any(note.startswith("tried the longest") for note in notes)
+
+
+@pytest.mark.parametrize("width", ["int8", "nf4"])
+def test_a_rounded_base_computes_on_the_gpu_as_on_the_processor(width):
+    from lorakit.checkpoints.rounded import Rounded
+
+    if width == "nf4":
+        pytest.importorskip("bitsandbytes", reason="pip install 'lorakit[quantize]'")
+    torch.manual_seed(0)
+    weight = torch.randn(6, 64)
+    near, far = (Rounded(weight, None, width, torch.device(place)) for place in ("cpu", "cuda"))
+    assert torch.allclose(far.widened(torch.float32).cpu(), near.widened(torch.float32), atol=1e-2)

@@ -6,10 +6,13 @@ name, no mask is built. Its plain twin is padding with `sdpa` attention; each ru
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cache, lru_cache
+from itertools import accumulate
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +84,8 @@ def attend(
         softcap=softcap,
         bias=position_bias if position_bias is not None and position_bias.numel() else None,
     )
+    if _kernel_fits(query, value, how):
+        return _by_kernel(query, key, value, lengths[0], lengths[1], how), None
     # Under autocast a rotation of positions widens query and key (Llama), and value alone tells the dtype computed in.
     dtype = value.dtype
     # The processor's bfloat16 attention is slower and holds more (benchmarks/packed_steps.py: 0.6, 2.3 times).
@@ -103,6 +108,70 @@ class _How:
     window: int | None
     softcap: float | None
     bias: Tensor | None
+
+
+def _kernel_fits(query: Tensor, value: Tensor, how: _How) -> bool:
+    """Whether torch's kernel for rows of several segments computes this; its plain twin goes segment by segment."""
+    width = value.shape[-1]
+    return (
+        query.is_cuda
+        and value.dtype in (torch.bfloat16, torch.float16)
+        and width % 8 == 0
+        and width <= 256
+        and how.dropout == 0.0
+        and how.softcap is None
+        and how.bias is None
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+        and _kernel() is not None
+    )
+
+
+@cache
+def _kernel() -> Callable[..., Tensor] | None:
+    """Return `torch.nn.attention.varlen.varlen_attn` where it takes windows and grouped heads (torch 2.11), or None."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    takes = inspect.signature(varlen_attn).parameters.keys()
+    return cast(Callable[..., Tensor], varlen_attn) if {"scale", "window_size", "enable_gqa"} <= takes else None
+
+
+def _by_kernel(
+    query: Tensor, key: Tensor, value: Tensor, read: tuple[int, ...], seen: tuple[int, ...], how: _How
+) -> Tensor:
+    """Attend within all segments at once; shape (1, T, H, E), as `attend` returns it.
+
+    Args:
+        query: Shape (1, H, T, E).
+        key: Shape (1, K, U, E).
+        value: Shape (1, K, U, E).
+        read: Lengths of the segments of `query`.
+        seen: Lengths of those of `key`.
+        how: Without dropout, bias and bound of the scores.
+    """
+    kernel = _kernel()
+    assert kernel is not None
+    # A window counts the position itself, the kernel those beside it; -1 stands for all.
+    beside = -1 if how.window is None else how.window - 1
+    flat = (each[0].transpose(0, 1).to(value.dtype) for each in (query, key, value))
+    attended_THE = kernel(
+        *flat,
+        _borders(read, query.device),
+        _borders(seen, query.device),
+        max(read),
+        max(seen),
+        scale=how.scaling,
+        window_size=(beside, 0 if how.causal else beside),
+        enable_gqa=key.shape[1] != query.shape[1],
+    )
+    return attended_THE[None]
+
+
+@lru_cache(maxsize=16)
+def _borders(lengths: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return where segments begin and the last one ends, shape (S + 1,), int32; kept for the layers above."""
+    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
 
 
 def _within(query: Tensor, key: Tensor, value: Tensor, how: _How) -> Tensor:
