@@ -179,6 +179,8 @@ class Objective(Protocol):
     name: str
     steady: bool
     """Whether a model reads an example alike in every epoch; not where words are hidden at random."""
+    apart: bool
+    """Whether a row becomes the same examples whatever rows stand beside it."""
 
     @property
     def head(self) -> Head:

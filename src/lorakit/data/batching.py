@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from lorakit.data.token_files import lengths
 from lorakit.types import Example
 
 PADDING = 128
@@ -20,7 +21,7 @@ PADDING = 128
 
 @dataclass(frozen=True)
 class FixedPlan:
-    """Steps over examples that are held in memory."""
+    """Steps over examples that lie in memory or in files."""
 
     examples: Sequence[Example]
     seed: int
@@ -42,13 +43,16 @@ class FixedPlan:
             return self.epochs * -(-len(self.examples) // self.rows_per_step)
         return sum(len(self.epoch(epoch)) for epoch in range(self.epochs))
 
+    @cached_property
+    def _lengths(self) -> np.ndarray:
+        return np.array(lengths(self.examples), dtype=np.int64)
+
     def epoch(self, epoch: int) -> list[list[int]]:
         """Return the steps of one epoch as lists of indices: a permutation of all, drawn from (seed, epoch) alone."""
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.examples))
         if self.rows_per_step is not None:
             return [part.tolist() for part in _parts(order, self.rows_per_step)]
-        lengths = [len(self.examples[index]) for index in order]
-        return [order[cut].tolist() for cut in filled(lengths, self.tokens_per_step or 8192)]
+        return [order[cut].tolist() for cut in filled(self._lengths[order].tolist(), self.tokens_per_step or 8192)]
 
     def steps(self, skip: int = 0) -> Iterator[tuple[int, list[Example]]]:
         """Yield (epoch, rows of a step), leaving out the first `skip` steps of the run."""

@@ -20,3 +20,7 @@ class SpeedSettings(BaseModel):
     """Compute frozen lower blocks once, and keep what comes out of them in a file for later epochs."""
     cache_gb: float = Field(default=8.0, gt=0)
     """Largest size of that file in GB; where it would be larger, frozen blocks are computed in every epoch."""
+    tokens: bool = True
+    """Keep encoded rows in files, which later starts and other processes of this machine map in place of encoding."""
+    tokens_gb: float = Field(default=4.0, gt=0)
+    """Largest size in GB of all files of encoded rows; beyond it the least lately used are removed."""

@@ -21,6 +21,7 @@ class Shared:
     """The parts of an objective that are the same in most."""
 
     steady = True
+    apart = True
 
     def outputs(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return the raw scores of a batch by name; the first axis numbers them."""

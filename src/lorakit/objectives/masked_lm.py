@@ -50,6 +50,7 @@ class MaskedLM(Shared):
             )
         if self.settings.nsp:
             check_next_sentence(str(self.job.config.get("model_type")))
+        self.apart = not self.settings.nsp
         self.encoder = FramedEncoder(tokenizer)
         self.frame = Frame.of(self.encoder, pair=self.settings.nsp)
         self.room = self.job.max_length - len(self.frame)

@@ -15,9 +15,9 @@ from lorakit.metrics.intervals import Sampled, Score, sampled
 from lorakit.types import Row
 from lorakit.workflows import evaluation_rows
 from lorakit.workflows.comparing import Reading, Subject, beside, subject_of
+from lorakit.workflows.encoding import fingerprint
 from lorakit.workflows.measuring import OF_TOKENS, Measured, Tell, measure
 from lorakit.workflows.placing import check_place, place
-from lorakit.workflows.preparing import fingerprint
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,8 @@ def _manifest(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: S
     speed.extend(built.taken)
     if width := getattr(recipe.method, "quantize_base", None):
         speed.append(f"base in {width}")
+    if rows.recalled:
+        speed.append("tokens")
     if run.frontier is not None:
         speed.append("frontier")
     writes = heads.writes(rows.objective.head)
@@ -165,7 +168,7 @@ def _difference(
     width: Width | None,
     built: Built,
     run: Run,
-    examples: list[Example],
+    examples: Sequence[Example],
 ) -> float:
     """Return the largest difference of scores between `model` and the bundle read back, in the training precision.
 
@@ -194,7 +197,7 @@ def _difference(
     return difference
 
 
-def _all_scores(model: nn.Module, built: Built, run: Run, examples: list[Example]) -> list[Tensor]:
+def _all_scores(model: nn.Module, built: Built, run: Run, examples: Sequence[Example]) -> list[Tensor]:
     _align(model)
     with torch.no_grad(), compute(built.precision, run.accelerator.device):
         return [_scores(model, run, example) for example in examples]

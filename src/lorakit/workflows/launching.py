@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lorakit.errors import LorakitError
 from lorakit.recipe import Recipe
+
+Result = TypeVar("Result")
 
 
 def accelerator_for(recipe: Recipe, folder: Path) -> Any:
@@ -63,6 +66,23 @@ def leave_group() -> None:
 
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def after_first(accelerator: Any, shared: bool, work: Callable[[], Result]) -> Result:
+    """Return what `work` returns on this process; on each machine the first one works before the others begin.
+
+    What the first one keeps in files the others find there. Where it fails they begin all the same, and fail alike.
+    Where nothing is `shared` through files, all begin at once.
+    """
+    if not shared or accelerator.num_processes == 1:
+        return work()
+    if not accelerator.is_local_main_process:
+        accelerator.wait_for_everyone()
+        return work()
+    try:
+        return work()
+    finally:
+        accelerator.wait_for_everyone()
 
 
 def from_first(accelerator: Any, value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,6 +55,8 @@ def frontier_of(run: Run, recipe: Recipe, rows: Rows) -> tuple[Frontier | None, 
     if reason:
         remove(run.folder)
         return None, f"the {len(frozen)} frozen blocks are computed in every epoch: {reason}"
+    # States are found by the identity of their examples; those that lie in files are made anew whenever they are read.
+    run.plan, run.evaluation = replace(plan, examples=examples[: len(plan.examples)]), examples[len(plan.examples) :]
     told = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
     return frontier, (
         f"the {len(frozen)} frozen blocks are computed once: what comes out of them, {told}, is kept in "
@@ -102,8 +105,6 @@ def _unfit(run: Run, recipe: Recipe, rows: Rows) -> str:
 
 def _proved(run: Run, frontier: Frontier, example: object) -> str:
     """Hold a replayed row against a computed one; random numbers stay as they were."""
-    from dataclasses import replace
-
     batch = run.placed(run.objective.collate([example], run.packed))  # type: ignore[list-item]
     keyed = replace(batch, keys=frontier.keys([example]))  # type: ignore[list-item]
 

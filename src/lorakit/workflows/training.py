@@ -97,7 +97,7 @@ def train(
         loaded, destination = _recipe(recipe, destination, resume)
         accelerator = accelerator_for(loaded.recipe, destination)
         if dry_run:
-            return _prepare(loaded, destination, accelerator)
+            return _prepare(loaded, destination, accelerator, keep=False)
         folder = run_folders.take(destination, resume, force) if accelerator.is_main_process else None
         folder = from_first(accelerator, folder)
         if resume:
@@ -135,15 +135,27 @@ def _recipe(recipe: LoadedRecipe | str | Path | None, output: Path | None, resum
     return stored_recipe.recall(work, output, given), output
 
 
-def _prepare(given: LoadedRecipe, output: Path, accelerator: Any, begun: Path | None = None) -> Prepared:
-    """Do everything up to the first step; `begun` is the folder of a run that goes on, with the rows it began with."""
+def _prepare(
+    given: LoadedRecipe, output: Path, accelerator: Any, begun: Path | None = None, keep: bool = True
+) -> Prepared:
+    """Do everything up to the first step.
+
+    Args:
+        given: The recipe as it was asked for.
+        output: Folder of the run as the user named it.
+        accelerator: Of this process.
+        begun: Folder of a run that goes on, with the rows it began with.
+        keep: Whether encoded rows are kept for later starts.
+    """
     from lorakit.adapters.bundle import open_target
     from lorakit.workflows import stored_recipe
     from lorakit.workflows.building import build, follow_parent
+    from lorakit.workflows.launching import after_first
     from lorakit.workflows.preparing import prepare_rows
 
     loaded = follow_parent(given, open_target(given.recipe.model.name, given.recipe.model.revision))
-    rows = prepare_rows(loaded.recipe)
+    shared = loaded.recipe.speed.tokens and not loaded.recipe.data.stream
+    rows = after_first(accelerator, shared, lambda: prepare_rows(loaded.recipe, keep))
     if begun is not None:
         stored_recipe.check_rows(begun, output, loaded.recipe.data, rows.stamps())
     loaded = with_default_rate(loaded, rows.objective.name, width(rows.checkpoint.config))
