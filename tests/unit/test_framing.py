@@ -8,6 +8,7 @@ import unicodedata
 import pytest
 
 from conftest import SENTENCES
+from lorakit.data.encoding import encodings
 from lorakit.data.framing import FramedEncoder, cut, padding_id
 from lorakit.errors import DataError
 
@@ -187,3 +188,32 @@ def test_a_cut_that_leaves_no_text_is_refused(tokenizers):
 def test_padding_is_the_end_token_where_there_is_no_padding_token(tokenizers):
     assert padding_id(tokenizers["bert"]) == tokenizers["bert"].pad_token_id
     assert padding_id(tokenizers["gpt2"]) == tokenizers["gpt2"].eos_token_id
+
+
+ODD = [TEXT, "서울은 수도이다.", "", "é  \n\u3000 x ", " [MASK] ", "<|endoftext|>"]
+
+
+@pytest.mark.parametrize("keep", [(), ("[MASK]", "<mask>")])
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_places_the_tokens_are_the_same(tokenizers, kind, keep):
+    encoder = FramedEncoder(tokenizers[kind])
+    singles = encoder.singles(ODD, keep), encoder.singles(ODD, keep, placed=False)
+    pairs = encoder.pairs(ODD, ODD[::-1], keep), encoder.pairs(ODD, ODD[::-1], keep, placed=False)
+    for placed, unplaced in (singles, pairs):
+        for one, other in zip(placed, unplaced, strict=True):
+            for name in ("ids", "segments", "second", "of_text"):
+                assert getattr(other, name).dtype == getattr(one, name).dtype
+                assert getattr(other, name).tolist() == getattr(one, name).tolist()
+
+
+@pytest.mark.parametrize("split", [True, False])
+@pytest.mark.parametrize("framed", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_backend_gives_what_the_tokenizer_gives(tokenizers, kind, framed, split):
+    tokenizer = tokenizers[kind]
+    expected = tokenizer(ODD, add_special_tokens=framed, split_special_tokens=split).input_ids
+    # What an earlier call asked for must not stick.
+    padding = "max_length" if tokenizer.pad_token is not None else False
+    tokenizer(ODD, padding=padding, truncation=True, max_length=4, split_special_tokens=not split)
+    found = encodings(tokenizer, ODD, framed=framed, split=split)
+    assert [encoding.ids for encoding in found] == expected

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorakit.errors import DataError
 from lorakit.types import PromptStyle
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
 
 PLAIN_CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -27,6 +30,27 @@ PLAIN_CHAT_TEMPLATE = (
 
 _MARK = ("\ufdd0", "\ufdd1")
 """Noncharacters of Unicode that enclose the number of a control token typed by people, while a template is at work."""
+
+
+def encodings(
+    tokenizer: Any, texts: Sequence[str | tuple[str, ...]], *, framed: bool = True, split: bool = True
+) -> list[Encoding]:
+    """Encode texts, or pairs of texts, without places: what `tokenizer(texts).encodings` holds but for offsets.
+
+    The backend is called as `transformers` calls it; offsets, and lists of what nobody reads, take half of the time.
+
+    Args:
+        tokenizer: A fast transformers tokenizer.
+        texts: As people typed them.
+        framed: Whether the tokenizer's own start and end tokens are put around them.
+        split: Whether spelled-out control tokens stay ordinary characters.
+    """
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = split
+    found: list[Encoding] = backend.encode_batch_fast(texts, add_special_tokens=framed)
+    return found
 
 
 class TextEncoder:
@@ -63,16 +87,7 @@ class TextEncoder:
 
     def literal(self, texts: Sequence[str]) -> list[list[int]]:
         """Encode people's text: no token is added, and spelled-out control tokens stay ordinary characters."""
-        if not texts:
-            return []
-        return self.tokenizer(
-            list(texts),
-            add_special_tokens=False,
-            split_special_tokens=True,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        ).input_ids
+        return [encoding.ids for encoding in encodings(self.tokenizer, list(texts), framed=False)]
 
     def documents(self, texts: Sequence[str]) -> list[list[int]]:
         """Encode whole documents, each with a start token before it, so that its first word is learned, and EOS."""

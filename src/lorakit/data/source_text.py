@@ -51,7 +51,7 @@ class SourceEncoder:
             texts: As people typed them.
             keep: Control tokens that are meant where they are typed, such as ``<extra_id_0>``.
         """
-        framed = self._framed.singles([self.prefix + text for text in texts], keep)
+        framed = self._framed.singles([self.prefix + text for text in texts], keep, placed=False)
         return [self._ended(each) if each.of_text.all() else each for each in framed]
 
     def gaps(self) -> list[str]:
@@ -69,7 +69,7 @@ class SourceEncoder:
 
     def bare(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return the ids of texts without any frame or prefix, shape (T,), int32 each."""
-        return [framed.ids[framed.of_text] for framed in self._framed.singles(texts)]
+        return [framed.ids[framed.of_text] for framed in self._framed.singles(texts, placed=False)]
 
     def as_source(self, ids: np.ndarray) -> np.ndarray:
         """Frame ids as the tokenizer frames a source, shape (T,), int32."""

@@ -155,12 +155,14 @@ class CausalLM(Shared):
                 raise DataError(f"{row.where}: {error}") from error
 
     def _example(self, pieces: Sequence[tuple[Sequence[int], bool]], number: int, where: str) -> Example:
-        ids = np.fromiter((token for piece, _ in pieces for token in piece), dtype=np.int32)
-        learned = np.repeat(
-            [is_learned or self.settings.train_on_prompt for _, is_learned in pieces],
-            [len(piece) for piece, _ in pieces],
-        )
-        return Example(ids, np.where(learned, ids, IGNORED).astype(np.int32), number, where)
+        ids = np.array([token for piece, _ in pieces for token in piece], dtype=np.int32)
+        labels = ids.copy()
+        start = 0
+        for piece, is_learned in pieces:
+            if not (is_learned or self.settings.train_on_prompt):
+                labels[start : start + len(piece)] = IGNORED
+            start += len(piece)
+        return Example(ids, labels, number, where)
 
     def _windows(self, ids: Sequence[int], number: int, where: str) -> list[Example]:
         """Cut a document into windows that share one token, so that every token but the first is learned once."""

@@ -235,8 +235,10 @@ class SequenceClassification(Shared):
                         f"{row.where}: {role} is empty, so there is nothing to read. Fill or remove the row."
                     )
         texts = [row.fields["text"] for row in rows]
-        framed = self.encoder.pairs(texts, [row.fields["text_pair"] for row in rows]) if paired else None
-        framed = self.encoder.singles(texts) if framed is None else framed
+        second = [row.fields["text_pair"] for row in rows] if paired else []
+        framed = (
+            self.encoder.pairs(texts, second, placed=False) if paired else self.encoder.singles(texts, placed=False)
+        )
         for row, each in zip(rows, framed, strict=True):
             if not each.of_text.any():
                 raise DataError(f"{row.where}: the text has no character that the model can read. Remove the row.")
