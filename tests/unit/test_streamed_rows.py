@@ -7,6 +7,8 @@ import json
 import pytest
 
 from every_objective import save_bert
+from lorakit.data import decoding
+from lorakit.data.batching import share
 from lorakit.errors import DataError
 from lorakit.workflows.preparing import prepare_rows
 from runs import recipe
@@ -74,6 +76,33 @@ def test_rows_that_are_skipped_leave_no_document_alone(tmp_path, bert):
     )
     assert {example.row for example in found.stream.read(0)} == {0, 1, 2}
     assert any("298 of 301 rows skipped" in note for note in found.streamed())
+
+
+def test_rows_come_before_the_file_was_read_through(tmp_path, bert, monkeypatch):
+    monkeypatch.setattr(decoding, "_BEGINNING", 4096)
+    monkeypatch.setattr(decoding, "_CHUNK", 1024)
+    rows = [{"text": f"the fox {number}", "score": 0.5} for number in range(3000)]
+    found = streamed(tmp_path, bert, rows)
+    with (tmp_path / "rows.jsonl").open("ab") as stream:
+        stream.write(b'{"text": "caf\xe9", "score": 1}\n')
+    examples = found.stream.read(0)
+    assert [next(examples).row for _ in range(512)] == list(range(512))
+    with pytest.raises(DataError, match=r"rows\.jsonl: 0xe9 stands behind the first .* does not fit .* utf-8"):
+        list(examples)
+
+
+@pytest.mark.parametrize("skip", [0, 3])
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_processes_share_a_stream_without_a_loss_or_a_double(tmp_path, bert, world, skip):
+    values = {"train__rows_per_step": 7, "train__max_steps": 19, "data__stream_buffer": 20}
+    found = streamed(tmp_path, bert, SCORED, **values)
+    steps = list(found.plan.steps())
+    assert sorted(example.row for _, step in steps for example in step) == list(range(130))
+    shared = [
+        sorted(example.row for rank in range(world) for example in share(step, rank, world))
+        for _, step in found.plan.steps(skip)
+    ]
+    assert shared == [sorted(example.row for example in step) for _, step in steps[skip:]]
 
 
 def _two(folder) -> str:

@@ -1,7 +1,7 @@
 """Bytes to text: which encoding a file is in, its lines, and a note on what was not plain UTF-8.
 
-A file is read twice: a first cheap pass finds the encoding and the newlines, the second one gives the lines. So a file
-of any size streams, and no byte is ever replaced by a guess.
+A file is read twice: a first cheap pass finds the encoding and the newlines, the second one gives the lines. Of one
+that is streamed the first pass sees only the beginning. No byte is ever replaced by a guess.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ LONGEST_TEXT = 2**30
 """Characters of the longest file that must be held whole (JSON that is not JSONL)."""
 
 _CHUNK = 2**20
+_BEGINNING = 16 * 2**20
+"""Bytes of a streamed file that are looked at before its lines are read."""
 _MARKS = (  # UTF-32 before UTF-16: the mark of one begins with that of the other.
     (codecs.BOM_UTF8, "utf-8-sig", "UTF-8 with a byte-order mark"),
     (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),
@@ -48,6 +50,8 @@ class ByteSource:
     """How messages and rows call it."""
     path: Path | None = None
     held: bytes = field(default=b"", repr=False)
+    streamed: bool = False
+    """Whether it may be too long to be read twice."""
 
     def open(self) -> BinaryIO:
         """Open the bytes, unpacked, at their start."""
@@ -81,7 +85,7 @@ class TextFile:
         Raises:
             DataError: A line is longer than LONGEST_LINE, or the file changed since its encoding was found.
         """
-        with reporting(self.source.name), self._open() as stream:
+        with self._reading(), self._open() as stream:
             number = 0
             while line := stream.readline(LONGEST_LINE + 1):
                 number += 1
@@ -99,7 +103,7 @@ class TextFile:
         Raises:
             DataError: It is longer than LONGEST_TEXT, or the file changed since its encoding was found.
         """
-        with reporting(self.source.name), self._open() as stream:
+        with self._reading(), self._open() as stream:
             text = stream.read(LONGEST_TEXT + 1)
             if len(text) > LONGEST_TEXT:
                 raise DataError(
@@ -108,6 +112,20 @@ class TextFile:
                 )
             self._unchanged()
             return text
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with reporting(self.source.name):
+            try:
+                yield
+            except UnicodeDecodeError as error:
+                if not self.source.streamed:
+                    raise
+                raise DataError(
+                    f"{self.source.name}: 0x{error.object[error.start]:02x} stands behind the first "
+                    f"{_BEGINNING / 2**20:g} MB, and does not fit their encoding, {self.encoding}. Save the file as "
+                    "UTF-8."
+                ) from None
 
     def _open(self) -> io.TextIOWrapper:
         # newline="\n" neither translates nor breaks lines at a lone carriage return.
@@ -177,7 +195,7 @@ def reporting(name: str) -> Iterator[None]:
 
 
 def _text_file(source: ByteSource, encoding: str, label: str, stamp: tuple[int, ...]) -> TextFile:
-    """Read the whole file once, so that every later reading of it succeeds."""
+    """Read the whole file once, of one that is streamed its beginning, so that every later reading of that succeeds."""
     newlines = io.IncrementalNewlineDecoder(None, translate=False)
     for text in _decoded(source, encoding):
         newlines.decode(text)  # type: ignore[arg-type]  # it takes text where it was given no decoder
@@ -195,7 +213,7 @@ def _decoded(source: ByteSource, encoding: str) -> Iterator[str]:
     line, offset = 1, 0
     with source.open() as stream:
         chunk = b"start"
-        while chunk:
+        while chunk and not (source.streamed and offset >= _BEGINNING):
             chunk = stream.read(_CHUNK)
             try:
                 text = decoder.decode(chunk, final=not chunk)

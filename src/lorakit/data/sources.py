@@ -156,7 +156,9 @@ def _rows(
     if source.path == STANDARD_INPUT:
         files = [ByteSource("standard input", held=_standard_input())]
     else:
-        files = [ByteSource(name, path) for name, path in files_of(locate(source.path, base_dir), notes)]
+        files = [
+            ByteSource(name, path, streamed=streaming) for name, path in files_of(locate(source.path, base_dir), notes)
+        ]
     for file in files:
         yield from _sound(_read_file(file, settings, notes), file.name, settings, notes)
 
