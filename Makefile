@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install quickstart quickstart-classify quickstart-translate test lint types clean
+.PHONY: install quickstart quickstart-classify quickstart-translate test lint types bench clean
 
 install: .venv/.installed
 
@@ -28,5 +28,18 @@ lint: install
 types: install
 	$(BIN)/mypy
 
+# Side by side with the peers, about an hour of two quiet cores: make bench ROWS="gpt_lora merge" ROUNDS=3
+ROUNDS ?= 5
+
+bench: install .venv-peers/.installed
+	$(BIN)/python -m benchmarks.speed $(ROWS) --rounds $(ROUNDS)
+
+.venv-peers/.installed: constraints.txt benchmarks/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "torch==2.13.0"
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --requirement benchmarks/peers.txt
+	touch "$@"
+
 clean:
-	rm -rf .venv build dist runs
+	rm -rf .venv .venv-peers build dist runs

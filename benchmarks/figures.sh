@@ -86,10 +86,9 @@ minilm() {
   python -c 'from benchmarks.banking77 import packaged_model; print(packaged_model())'
 }
 
-# Median of five starts, in seconds; the first start of a day reads from disk and is the slowest.
+# Median of five starts, in seconds, of every command's help.
 startup() {
-  python -m benchmarks.startup --help
-  python -m benchmarks.startup --version
+  python -m benchmarks.speed help
 }
 
 for section in "${@:-quickstart e2e e2e_t5 one_minute stories startup}"; do

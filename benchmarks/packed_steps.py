@@ -34,7 +34,9 @@ def main() -> None:
         shapes.GRAIN = 1
     if options.bfloat16_attention:
         widened = varlen._within
-        varlen._within = lambda q, k, v, how: widened(q.bfloat16(), k.bfloat16(), v.bfloat16(), how).float()
+        varlen._within = lambda query, key, value, how: widened(
+            query.bfloat16(), key.bfloat16(), value.bfloat16(), how
+        ).float()
     model = find("tiny-gpt").load("float32", varlen.NAME, 0.0).train()
     draw = random.Random(0)
     for _ in range(3):

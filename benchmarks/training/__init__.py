@@ -1,1 +1,0 @@
-"""The same fine-tuning by lorakit and by its peers, one process an arm."""

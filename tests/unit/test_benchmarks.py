@@ -1,0 +1,166 @@
+"""The arithmetic of the benchmarks, their page, and that nothing is measured twice; no arm is run."""
+
+import random
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from benchmarks.speed import arithmetic, harness, materials, page
+from benchmarks.speed.row import Arm, Growth, Outcome, Row
+from benchmarks.speed.rows import FILES, row_of
+
+OUTCOME = Outcome(seconds=2.0, processor_seconds=4.0, work=100.0, peak_bytes=300_000_000)
+
+
+def measured(arm, seconds, **changes):
+    """Return an arm's measurements, a round each."""
+    return [
+        harness.Measurement("x", arm, number, replace(OUTCOME, seconds=time, **changes), foreign=0.25)
+        for number, time in enumerate(seconds)
+    ]
+
+
+def row(*names, **changes):
+    """Return a row whose arms are never run."""
+    values = {"name": "x", "title": "X", "work": "Some work.", "arms": tuple(Arm(name, never) for name in names)}
+    return Row(**{**values, "prepare": lambda root: None, **changes})
+
+
+def never(root):
+    raise AssertionError("an arm was run")
+
+
+def test_a_ratio_is_the_median_of_the_ratios_within_each_round():
+    found = arithmetic.ratio(measured("b", [1.0, 5.0, 2.0]), measured("a", [2.0, 20.0, 2.0]), arithmetic.speed)
+    assert found == arithmetic.Ratio(median=2.0, least=1.0, most=4.0)
+
+
+def test_rounds_that_only_one_of_two_arms_has_are_left_out_of_their_ratio():
+    found = arithmetic.ratio(measured("b", [1.0, 100.0]), measured("a", [3.0]), arithmetic.speed)
+    assert found == arithmetic.Ratio(3.0, 3.0, 3.0)
+    assert arithmetic.ratio(measured("b", [1.0]), [], arithmetic.speed) is None
+
+
+def test_speed_is_work_by_time_of_the_wall_or_of_the_processor():
+    (one,) = measured("a", [2.0])
+    assert (arithmetic.speed(one), arithmetic.processor_speed(one), arithmetic.peak(one)) == (50.0, 25.0, 3e8)
+
+
+def test_a_table_tells_medians_ratios_with_their_spread_and_leaves_empty_columns_out():
+    arms = {"a": measured("a", [2.0, 4.0]), "b": measured("b", [1.0, 1.0], peak_bytes=150_000_000)}
+    assert page.compared(row("a", "b"), arms) == (
+        "| arm | seconds | times as fast | by processor time | peak memory | of the first | others |\n"
+        "| --- | --- | --- | --- | --- | --- | --- |\n"
+        "| a | 3 | 1.00 | 1.00 | 300 MB | 1.00 | 0.25 |\n"
+        "| b | 1 | 3.00 (2.00–4.00) | 1.00 | 150 MB | 0.50 | 0.25 |\n"
+    )
+
+
+def test_a_table_says_which_arms_made_something_else():
+    arms = {
+        "a": measured("a", [1.0], output="1"),
+        "b": measured("b", [1.0], output="1"),
+        "c": measured("c", [1.0], output="2"),
+        "d": measured("d", [1.0]),
+    }
+    lines = page.compared(row(*arms), arms).splitlines()
+    assert [line.split(" | ")[-2] for line in lines[2:]] == ["the same", "the same", "another", ""]
+
+
+def test_an_arm_is_measured_against_the_first_of_the_row_and_against_nothing_where_that_one_failed():
+    table = page.compared(row("a", "b"), {"b": measured("b", [1.0])})
+    assert table.splitlines()[0] == "| arm | seconds | peak memory | others |"
+
+
+def test_what_grows_is_told_with_the_peer_and_lorakit_side_by_side():
+    growth = Growth(axis="rank", values=(2, 4), lines=("peer", "own"))
+    arms = {"peer · 2": measured("peer", [8.0]), "own · 2": measured("own", [2.0]), "own · 4": measured("own", [2.0])}
+    assert page.grown(growth, arms).splitlines()[2:] == ["| 2 | 8 | 2 | 4.00 | 300 MB | 300 MB | 1.00 |"]
+
+
+def test_the_page_leaves_out_rows_that_were_not_measured():
+    told = [(row("a"), {"a": measured("a", [1.0])}), (row("a", title="Y"), {})]
+    text = page.page(told, {"processor": "P"})
+    assert "## X" in text
+    assert "| processor | P |" in text
+    assert "## Y" not in text
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Return the list of arms that were started; arms called `bad` fail."""
+    found = []
+
+    def worker(python, row, arm, folder):
+        found.append(arm)
+        if arm == "bad":
+            raise ChildProcessError("it broke")
+        return vars(OUTCOME), 0.5
+
+    monkeypatch.setattr(harness, "_worker", worker)
+    return found
+
+
+def test_arms_take_turns_after_the_preparation(started, tmp_path):
+    journal = harness.Journal(tmp_path / "found.jsonl")
+    assert len(list(harness.run(row("a", "b"), 2, tmp_path, journal))) == 4
+    assert started == ["", "a", "b", "a", "b"]
+
+
+def test_what_was_measured_before_an_interruption_is_not_measured_again(started, tmp_path):
+    file = tmp_path / "found.jsonl"
+    wanted = harness.run(row("a", "b"), 2, tmp_path, harness.Journal(file))
+    next(wanted)
+    with file.open("a") as lines:
+        lines.write('{"stamp": "cut sho')
+    started.clear()
+    journal = harness.Journal(file)
+    list(harness.run(row("a", "b"), 2, tmp_path, journal))
+    assert started == ["", "b", "a", "b"]
+    assert harness.Journal(file).of("x") == journal.of("x")
+    assert [one.round for one in journal.of("x")["a"]] == [0, 1]
+
+
+def test_what_other_code_or_another_machine_measured_is_measured_again(started, tmp_path, monkeypatch):
+    file = tmp_path / "found.jsonl"
+    list(harness.run(row("a"), 1, tmp_path, harness.Journal(file)))
+    monkeypatch.setattr(harness, "stamp", lambda: "another")
+    assert harness.Journal(file).of("x") == {}
+
+
+def test_an_arm_that_fails_is_told_once_and_the_others_go_on(started, tmp_path):
+    lines = list(harness.run(row("bad", "a"), 2, tmp_path, harness.Journal(tmp_path / "found.jsonl")))
+    assert [line.startswith("FAILED  x  bad: it broke") for line in lines] == [True, False, False]
+    assert started == ["", "bad", "a", "a"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_row_is_found_by_its_name_and_its_arms_by_theirs(name):
+    found = row_of(name)
+    assert found.name == name
+    assert len({arm.name for arm in found.arms}) == len(found.arms) > 1
+
+
+def test_each_value_of_what_grows_has_an_arm_of_both_sides():
+    for found in map(row_of, FILES):
+        if found.growth is not None:
+            wanted = {f"{line} · {value}" for line in found.growth.lines for value in found.growth.values}
+            assert {arm.name for arm in found.arms} == wanted
+
+
+def test_lengths_are_log_normal_and_their_mean_is_what_was_asked_for():
+    found = materials.lengths(1000, 96, random.Random(0))
+    assert statistics.mean(found) == pytest.approx(96, rel=0.03)
+    assert statistics.median(found) == pytest.approx(96 / 2.718281828 ** (0.8**2 / 2), rel=0.02)
+    assert (min(found), max(found)) == (8, 500)
+
+
+def test_a_folder_that_could_not_be_filled_is_not_there(tmp_path):
+    def broken(folder: Path):
+        (folder / "half").write_text("x")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        materials.made(tmp_path / "model", broken)
+    assert list(tmp_path.iterdir()) == []
