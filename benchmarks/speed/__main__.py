@@ -36,7 +36,7 @@ def main() -> int:
     for name in asked.rows or FILES:
         for line in harness.run(row_of(name), asked.rounds, folder / "materials", journal):
             print(line, flush=True)
-            failed = failed or line.startswith("FAILED")
+            failed = failed or line.startswith(harness.FAILED)
     partly = bool(asked.rows) or asked.tiny
     written = folder / "results.md" if partly else harness.ROOT / "benchmarks" / "results.md"
     told = [(row, journal.of(row.name)) for row in map(row_of, FILES)]

@@ -20,6 +20,14 @@ from benchmarks.speed.row import TINY, Outcome, Row
 
 ROOT = Path(__file__).parents[2]
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
+TELLING = ("__main__.py", "arithmetic.py", "facts.py", "page.py", "plots.py")
+"""What only tells of measurements: changing it makes none of them another."""
+
+
+PREPARATION = ""
+"""In the place of an arm's name: models and rows are written."""
+FAILED = "FAILED"
+"""How the line of an arm begins that came to nothing."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +81,12 @@ class Journal:
 
 @cache
 def stamp() -> str:
-    """Return a digest of what decides a measurement: the sources of lorakit and of the benchmarks, and the machine."""
-    sources = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "benchmarks" / "speed").rglob("*.py")])
-    digest = hashlib.sha256(f"{processor()} {os.cpu_count()} {TINY}".encode())
-    for file in sources:
+    """Return a digest of what decides a measurement: the code of lorakit and of the arms, versions, and the machine."""
+    arms = [file for file in (ROOT / "benchmarks" / "speed").rglob("*.py") if file.name not in TELLING]
+    versions = [ROOT / "constraints.txt", ROOT / "benchmarks" / "peers.txt"]
+    machine = (processor(), os.cpu_count(), os.environ.get("OMP_NUM_THREADS"), TINY)
+    digest = hashlib.sha256(str(machine).encode())
+    for file in sorted([*(ROOT / "src").rglob("*.py"), *arms, *versions]):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -97,7 +107,11 @@ def run(row: Row, rounds: int, folder: Path, journal: Journal) -> Iterator[str]:
     if not missing:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    _worker(Path(sys.executable), row.name, "", folder)
+    try:
+        _worker(Path(sys.executable), row.name, PREPARATION, folder)
+    except ChildProcessError as error:
+        yield f"{FAILED}  {row.name}  preparation: {error}"
+        return
     broken = set()
     for number, arm in missing:
         if arm.name in broken:
@@ -106,7 +120,7 @@ def run(row: Row, rounds: int, folder: Path, journal: Journal) -> Iterator[str]:
             outcome, foreign = _worker(PEERS if arm.peer else Path(sys.executable), row.name, arm.name, folder)
         except ChildProcessError as error:
             broken.add(arm.name)
-            yield f"FAILED  {row.name}  {arm.name}: {error}"
+            yield f"{FAILED}  {row.name}  {arm.name}: {error}"
             continue
         measurement = Measurement(row.name, arm.name, number, Outcome(**outcome), foreign)
         journal.add(measurement)

@@ -55,14 +55,14 @@ def compared(row: Row, arms: Arms) -> str:
     first = arms.get(row.arms[0].name, ())
     outputs = [one.outcome.output for measurements in arms.values() for one in measurements if one.outcome.output]
     columns: dict[str, Callable[[Sequence[Measurement]], str]] = {
-        "seconds": lambda found: f"{arithmetic.middle(found, arithmetic.seconds):.3g}",
-        f"{row.unit} a second": lambda found: f"{arithmetic.middle(found, arithmetic.speed):,.4g}" if row.unit else "",
+        "seconds": lambda found: _number(arithmetic.middle(found, arithmetic.seconds)),
+        f"{row.unit} a second": lambda found: _number(arithmetic.middle(found, arithmetic.speed)) if row.unit else "",
         "times as fast": lambda found: _ratio(arithmetic.ratio(found, first, arithmetic.speed)),
         "by processor time": lambda found: _ratio(arithmetic.ratio(found, first, arithmetic.processor_speed)),
         "peak memory": lambda found: _megabytes(arithmetic.middle(found, arithmetic.peak)),
         "above imports": _above_imports,
         "of the first": lambda found: _ratio(arithmetic.ratio(found, first, arithmetic.peak)),
-        "loss": lambda found: "" if found[-1].outcome.loss is None else f"{found[-1].outcome.loss:.4f}",
+        "loss": lambda found: _loss(found, first),
         "output": lambda found: _output(found, outputs),
         "others": lambda found: f"{arithmetic.middle(found, lambda one: one.foreign):.2f}",
     }
@@ -78,7 +78,7 @@ def grown(growth: Growth, arms: Arms) -> str:
     for value in growth.values:
         peer, own = (arms.get(f"{line} · {value}", ()) for line in growth.lines)
         if peer and own:
-            costs = [f"{arithmetic.middle(found, arithmetic.seconds):.3g}" for found in (peer, own)]
+            costs = [_number(arithmetic.middle(found, arithmetic.seconds)) for found in (peer, own)]
             sizes = [_megabytes(arithmetic.middle(found, arithmetic.peak)) for found in (peer, own)]
             faster, smaller = (arithmetic.ratio(own, peer, number) for number in (arithmetic.speed, arithmetic.peak))
             lines.append((f"{value:,}", *costs, _ratio(faster), *sizes, _ratio(smaller)))
@@ -89,13 +89,26 @@ def grown(growth: Growth, arms: Arms) -> str:
 def notes(arms: Arms) -> list[str]:
     """Return what arms said of themselves."""
     said = {arm: found[-1].outcome.note for arm, found in arms.items()}
-    return ["", *(f"- {arm}: {note}" for arm, note in said.items() if note), ""] if any(said.values()) else []
+    return [*(f"- {arm}: {note}" for arm, note in said.items() if note), ""] if any(said.values()) else []
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table."""
     rows = [head, ["---"] * len(head), *lines]
     return "".join(f"| {' | '.join(cell.replace('|', '∣') for cell in row)} |\n" for row in rows)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _loss(found: Sequence[Measurement], first: Sequence[Measurement]) -> str:
+    """Return the loss of the last round, and how far it is from that of the first arm."""
+    own = found[-1].outcome.loss
+    base = first[-1].outcome.loss if first else None
+    if own is None or base is None or found is first:
+        return "" if own is None else f"{own:.4f}"
+    return f"{own:.4f} ({own / base - 1:+.2%})"
 
 
 def _ratio(found: arithmetic.Ratio | None) -> str:

@@ -68,6 +68,12 @@ def test_a_table_says_which_arms_made_something_else():
     assert [line.split(" | ")[-2] for line in lines[2:]] == ["the same", "the same", "another", ""]
 
 
+def test_a_loss_is_told_with_its_distance_from_that_of_the_first_arm():
+    arms = {"a": measured("a", [1.0], loss=2.0), "b": measured("b", [1.0], loss=1.98)}
+    lines = page.compared(row(*arms), arms).splitlines()
+    assert [line.split(" | ")[-2] for line in lines[2:]] == ["2.0000", "1.9800 (-1.00%)"]
+
+
 def test_an_arm_is_measured_against_the_first_of_the_row_and_against_nothing_where_that_one_failed():
     table = page.compared(row("a", "b"), {"b": measured("b", [1.0])})
     assert table.splitlines()[0] == "| arm | seconds | peak memory | others |"
@@ -127,6 +133,16 @@ def test_what_other_code_or_another_machine_measured_is_measured_again(started, 
     list(harness.run(row("a"), 1, tmp_path, harness.Journal(file)))
     monkeypatch.setattr(harness, "stamp", lambda: "another")
     assert harness.Journal(file).of("x") == {}
+
+
+def test_a_row_that_cannot_be_prepared_is_told_and_its_arms_are_not_started(monkeypatch, tmp_path):
+    def worker(python, row, arm, folder):
+        assert arm == ""
+        raise ChildProcessError("disk full")
+
+    monkeypatch.setattr(harness, "_worker", worker)
+    lines = list(harness.run(row("a"), 2, tmp_path, harness.Journal(tmp_path / "found.jsonl")))
+    assert lines == ["FAILED  x  preparation: disk full"]
 
 
 def test_an_arm_that_fails_is_told_once_and_the_others_go_on(started, tmp_path):

@@ -12,6 +12,7 @@ FILES = {
     "bert_lora": "bert_lora",
     "bert_full": "bert_full",
     "t5_lora": "t5_lora",
+    "switches": "switches",
     "freeze_3_epochs": "freeze",
     "freeze_10_epochs": "freeze",
     "data": "data",

@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.speed import materials
 from benchmarks.speed.row import TINY, Arm, Outcome, Row, Stopwatch
 
-COUNT = 500 if TINY else 100_000
+COUNT = 8_000 if TINY else 100_000
 SHIPPED = Path(__file__).parents[3] / "src" / "lorakit"
 MODEL = SHIPPED / "builtin" / "tiny-gpt"
 
