@@ -24,7 +24,7 @@ PAD, START, END, MASK, UNKNOWN = "<pad>", "<s>", "</s>", "<mask>", "<unk>"
 SPECIAL = (PAD, START, END, MASK, UNKNOWN)
 LABELS = 8
 """Classes that the rows of an encoder have."""
-EVALUATION_ROWS = 32
+EVALUATION_ROWS = 16
 SHORTEST = 8
 LONGEST = 500 / 96
 """Of the mean."""

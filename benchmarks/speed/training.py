@@ -20,13 +20,15 @@ DEFAULTS: Mapping[str, str] = MappingProxyType({})
 EXACT: Mapping[str, str] = MappingProxyType({"train.dtype": "float32"})
 
 
-def arms(work: Work, *, grouped: bool = True) -> tuple[Arm, ...]:
-    """Return Trainer as it comes, Trainer with rows of similar length together, lorakit as it comes and in float32."""
-    peer = "Trainer + PEFT" if work.method == "lora" else "Trainer"
-    by_length = Arm(f"{peer}, grouped by length", partial(peers.trainer, work, grouped=True), peer=True)
+def arms(work: Work) -> tuple[Arm, ...]:
+    """Return Trainer and lorakit as they come; of LoRA also Trainer with rows grouped by length, and float32."""
+    if work.method != "lora":
+        return Arm("Trainer", partial(peers.trainer, work), peer=True), Arm("lorakit", partial(lorakit, work, DEFAULTS))
+    peer = "Trainer + PEFT"
+    by_length = Arm(f"{peer}, grouped by length", partial(peers.grouped_trainer, work), peer=True)
     return (
         Arm(peer, partial(peers.trainer, work), peer=True),
-        *([by_length] if grouped else []),
+        by_length,
         Arm("lorakit", partial(lorakit, work, DEFAULTS)),
         Arm("lorakit train.dtype=float32", partial(lorakit, work, EXACT)),
     )
@@ -47,8 +49,6 @@ def lorakit(work: Work, settings: Mapping[str, str], root: Path) -> Outcome:
                 watch.start()
             elif isinstance(event, StepEvent):
                 watch.stop()
-                if work.timed == "last epoch" and event.step == event.total // work.epochs * (work.epochs - 1):
-                    watch.start()
 
         def close(self) -> None:
             pass
@@ -56,9 +56,9 @@ def lorakit(work: Work, settings: Mapping[str, str], root: Path) -> Outcome:
     recipe = load(None, [(key, value, "benchmark") for key, value in _recipe(work, settings, root).items()])
     with tempfile.TemporaryDirectory(dir=root) as place:
         watch.start()
-        reporters = [] if work.timed == "everything" else [Watch()]
+        reporters = [] if work.whole else [Watch()]
         folder = package.train(recipe, Path(place) / "run", reporters=reporters).folder
-        if work.timed == "everything":
+        if work.whole:
             watch.stop()
         outcome = watch.outcome(real_tokens(work, root))
         taken = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["speed"]

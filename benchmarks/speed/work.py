@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.speed import materials
 from benchmarks.speed.materials import Shape
+
+MEGA_BATCH = 50
+"""Batches that Trainer groups by length at a time, of a large set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +29,9 @@ class Work:
     """Layers that LoRA adapts, in every arm."""
     rank: int = 8
     mean_length: int = 96
-    epochs: int = 2
-    timed: Literal["last epoch", "all steps", "everything"] = "last epoch"
-    """The last epoch is every row once, warm; `everything` begins with the files and ends with the result on disk."""
+    epochs: int = 1
+    whole: bool = False
+    """Whether the clock runs from the files to the result on disk; else from the first step, warmed up, to the last."""
 
     def model(self, root: Path) -> Path:
         """Return the folder of the model."""
@@ -87,10 +91,20 @@ def encoded(work: Work, part: str, root: Path) -> list[dict[str, Any]]:
 
 
 def real_tokens(work: Work, root: Path) -> float:
-    """Return the tokens that the timed epochs read and write; padding is none."""
+    """Return the tokens that all epochs read and write; padding is none."""
     rows = encoded(work, "train", root)
     tokens = sum(len(row["input_ids"]) + (len(row["labels"]) if work.shape.family == "t5" else 0) for row in rows)
-    return tokens * (1 if work.timed == "last epoch" else work.epochs)
+    return tokens * work.epochs
+
+
+def filled(lengths: Sequence[int], batch: int) -> float:
+    """Return the share of real tokens in padded batches of `lengths`, grouped as Trainer groups them on a large set."""
+    padded = 0
+    for begin in range(0, len(lengths), MEGA_BATCH * batch):
+        grouped = sorted(lengths[begin : begin + MEGA_BATCH * batch], reverse=True)
+        batches = [grouped[at : at + batch] for at in range(0, len(grouped), batch)]
+        padded += sum(found[0] * len(found) for found in batches)
+    return sum(lengths) / padded
 
 
 def collator(work: Work, model: Any, root: Path) -> Any:

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.speed import arithmetic, harness, materials, page
 from benchmarks.speed.row import Arm, Growth, Outcome, Row
 from benchmarks.speed.rows import FILES, row_of
+from benchmarks.speed.work import filled
 
 OUTCOME = Outcome(seconds=2.0, processor_seconds=4.0, work=100.0, peak_bytes=300_000_000)
 
@@ -170,6 +171,11 @@ def test_lengths_are_log_normal_and_their_mean_is_what_was_asked_for():
     assert statistics.mean(found) == pytest.approx(96, rel=0.03)
     assert statistics.median(found) == pytest.approx(96 / 2.718281828 ** (0.8**2 / 2), rel=0.02)
     assert (min(found), max(found)) == (8, 500)
+
+
+def test_the_share_of_real_tokens_is_that_of_batches_sorted_by_length():
+    # Batches [8, 6] and [4, 2]: 20 real tokens in 2 * 8 + 2 * 4 places.
+    assert filled([2, 8, 4, 6], 2) == pytest.approx(20 / 24)
 
 
 def test_a_folder_that_could_not_be_filled_is_not_there(tmp_path):

@@ -17,7 +17,7 @@ ROWS = (
         title="BERT classification, LoRA",
         work=(
             "BERT of 6 × 384, 8 classes, LoRA of rank 8 on query and value, 16 rows a step, lengths around 96 tokens; "
-            "the second of two epochs is timed."
+            "one epoch of 128 rows."
         ),
         arms=training.arms(WORK),
         prepare=WORK.prepare,

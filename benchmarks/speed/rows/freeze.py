@@ -15,9 +15,7 @@ WITHOUT = {**BLOCKS, "speed.frontier": "false"}
 
 def row(epochs: int, aim: str) -> Row:
     """Return the row of so many epochs."""
-    work = Work(
-        shape=GPT, method="freeze", rows=32, rows_per_step=8, learning_rate=1e-4, epochs=epochs, timed="all steps"
-    )
+    work = Work(shape=GPT, method="freeze", rows=32, rows_per_step=8, learning_rate=1e-4, epochs=epochs)
     return Row(
         name=f"freeze_{epochs}_epochs",
         title=f"Frozen blocks computed once, {epochs} epochs",

@@ -19,8 +19,7 @@ SMALL = Work(
     rows_per_step=8,
     learning_rate=2e-4,
     targets=("c_attn",),
-    epochs=1,
-    timed="everything",
+    whole=True,
 )
 
 
@@ -54,7 +53,7 @@ def row(name: str, axis: str, values: tuple[int, ...], work: Callable[[int], Wor
 
 ROWS = (
     row("rows", "rows", (64, 192, 576), lambda rows: replace(SMALL, rows=rows)),
-    row("length", "mean length in tokens", (24, 48, 96, 192), lambda mean: replace(SMALL, mean_length=mean)),
-    row("model", "layers, each 64 wide", (2, 4, 8, 12), lambda n: replace(SMALL, shape=shape("gpt2", n, 64 * n))),
-    row("rank", "rank", (2, 8, 32, 128), lambda rank: replace(SMALL, rank=rank)),
+    row("length", "mean length in tokens", (32, 96, 192), lambda mean: replace(SMALL, mean_length=mean)),
+    row("model", "layers, each 64 wide", (2, 4, 8), lambda n: replace(SMALL, shape=shape("gpt2", n, 64 * n))),
+    row("rank", "rank", (2, 16, 128), lambda rank: replace(SMALL, rank=rank)),
 )

@@ -31,5 +31,6 @@ ROWS = (
         ),
         prepare=WORK.prepare,
         unit="tokens",
+        rounds=3,
     ),
 )

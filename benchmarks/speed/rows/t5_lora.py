@@ -15,7 +15,7 @@ ROWS = (
         title="T5, LoRA",
         work=(
             "T5 small (6 + 6 × 512), LoRA of rank 8 on q and v, 16 rows a step, sources around 96 and targets around "
-            "40 tokens; the second of two epochs is timed."
+            "40 tokens; one epoch of 64 rows."
         ),
         arms=training.arms(WORK),
         prepare=WORK.prepare,
