@@ -6,10 +6,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 from benchmarks.speed.row import Arm, Outcome, Row, Stopwatch
 from typer.main import get_command
 
@@ -42,11 +44,12 @@ def first_step(root: Path) -> Outcome:
                 said.append(line)
                 if "step 1/" in line:
                     watch.stop()
+                    used = psutil.Process(process.pid).cpu_times()
                     process.kill()
                     break
         if process.returncode >= 0:
             raise ValueError(f"the run ended before its first step:\n{''.join(said)}")
-        return watch.outcome(1)
+        return replace(watch.outcome(1), processor_seconds=used.user + used.system)
 
 
 def commands() -> Iterator[tuple[str, ...]]:
