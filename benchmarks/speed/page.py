@@ -18,8 +18,8 @@ Written by `make bench`, never by hand. Each arm runs in a fresh process, by tur
 arms of one round; what is told is the median of the rounds, and in brackets the least and the most. Above 1 an arm is
 faster than the first one of its table. Memory is the most that the whole process held, libraries included. *Others*
 is how many cores foreign processes kept busy meanwhile: near 0 the clock on the wall can be trusted, otherwise look
-at the ratio of processor time, which they change less. Losses are those of 16 rows that nothing learned from, after
-training, in nats a label, computed for all arms by transformers in float32.
+at core-seconds, processor time of all threads, which they change less. Losses are those of 16 rows that nothing
+learned from, after training, in nats a label, computed for all arms by transformers in float32.
 """
 
 
@@ -56,9 +56,10 @@ def compared(row: Row, arms: Arms) -> str:
     outputs = [one.outcome.output for measurements in arms.values() for one in measurements if one.outcome.output]
     columns: dict[str, Callable[[Sequence[Measurement]], str]] = {
         "seconds": lambda found: _number(arithmetic.middle(found, arithmetic.seconds)),
+        "core-seconds": lambda found: _number(arithmetic.middle(found, lambda one: one.outcome.processor_seconds)),
         f"{row.unit} a second": lambda found: _number(arithmetic.middle(found, arithmetic.speed)) if row.unit else "",
         "times as fast": lambda found: _ratio(arithmetic.ratio(found, first, arithmetic.speed)),
-        "by processor time": lambda found: _ratio(arithmetic.ratio(found, first, arithmetic.processor_speed)),
+        "by core-seconds": lambda found: _ratio(arithmetic.ratio(found, first, arithmetic.processor_speed)),
         "peak memory": lambda found: _megabytes(arithmetic.middle(found, arithmetic.peak)),
         "above imports": _above_imports,
         "of the first": lambda found: _ratio(arithmetic.ratio(found, first, arithmetic.peak)),

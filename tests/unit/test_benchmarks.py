@@ -51,10 +51,10 @@ def test_speed_is_work_by_time_of_the_wall_or_of_the_processor():
 def test_a_table_tells_medians_ratios_with_their_spread_and_leaves_empty_columns_out():
     arms = {"a": measured("a", [2.0, 4.0]), "b": measured("b", [1.0, 1.0], peak_bytes=150_000_000)}
     assert page.compared(row("a", "b"), arms) == (
-        "| arm | seconds | times as fast | by processor time | peak memory | of the first | others |\n"
-        "| --- | --- | --- | --- | --- | --- | --- |\n"
-        "| a | 3 | 1.00 | 1.00 | 300 MB | 1.00 | 0.25 |\n"
-        "| b | 1 | 3.00 (2.00–4.00) | 1.00 | 150 MB | 0.50 | 0.25 |\n"
+        "| arm | seconds | core-seconds | times as fast | by core-seconds | peak memory | of the first | others |\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- |\n"
+        "| a | 3 | 4 | 1.00 | 1.00 | 300 MB | 1.00 | 0.25 |\n"
+        "| b | 1 | 4 | 3.00 (2.00–4.00) | 1.00 | 150 MB | 0.50 | 0.25 |\n"
     )
 
 
@@ -77,7 +77,7 @@ def test_a_loss_is_told_with_its_distance_from_that_of_the_first_arm():
 
 def test_an_arm_is_measured_against_the_first_of_the_row_and_against_nothing_where_that_one_failed():
     table = page.compared(row("a", "b"), {"b": measured("b", [1.0])})
-    assert table.splitlines()[0] == "| arm | seconds | peak memory | others |"
+    assert table.splitlines()[0] == "| arm | seconds | core-seconds | peak memory | others |"
 
 
 def test_what_grows_is_told_with_the_peer_and_lorakit_side_by_side():
