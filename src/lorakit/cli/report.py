@@ -195,7 +195,8 @@ def _method_line(prepared: Prepared) -> str:
     shape = ""
     if method.name == "lora":
         kinds = sorted({kind.rsplit(".", 1)[-1] for kind, _, _ in trainable.summary})
-        shape = f"r={method.rank} α={method.alpha:g} on {', '.join(kinds)} · "
+        last = f" in the last {counted(method.last_blocks, 'block')}" if method.last_blocks is not None else ""
+        shape = f"r={method.rank} α={method.alpha:g} on {', '.join(kinds)}{last} · "
     saved = f"{'model' if method.name == 'full' else 'adapter'} about {_bytes(trainable.trained * 4)}"
     dropout = prepared.loaded.recipe.train.dropout
     frozen = method.name in ("lora", "head")

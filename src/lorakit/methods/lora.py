@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from lorakit.checkpoints.ties import is_tied
 from lorakit.errors import TrainingError, nearest
 from lorakit.families import Family
 from lorakit.methods.settings import LoraSettings
-from lorakit.methods.trainable import NEXT_TOKEN, head_modules, summarise
+from lorakit.methods.trainable import NEXT_TOKEN, head_modules, stacks, summarise
 from lorakit.types import Head, HeadTask, Trainable
 
 if TYPE_CHECKING:
@@ -44,25 +45,32 @@ def apply(
         PEFT's wrapper around the same model, only the pairs, such heads and such rows learning, in float32.
 
     Raises:
-        TrainingError: A target matches no linear layer, the rank exceeds a layer's smaller side, or rows of new tokens
-            cannot learn in this model.
+        TrainingError: A target matches no linear layer, the rank exceeds a layer's smaller side, there are not so many
+            last blocks, or rows of new tokens cannot learn in this model.
     """
     from peft import LoraConfig, get_peft_model
 
     whole, notes = _learned_whole(model, family, fresh)
     layers = linear_layers(model, family, whole)
+    stack, numbers = _last_blocks(model, family, settings.last_blocks)
+    if stack:
+        layers = {name: layer for name, layer in layers.items() if _within(name, [f"{stack}.{at}" for at in numbers])}
     targets = _targets(settings, family, layers)
     matched = {name: layer for name, layer in layers.items() if _ends(name, targets)}
     _check_rank(settings.rank, matched)
-    # PEFT matches ends of names: the `dense` of a block is also that of a pooler.
+    pattern = stack.rpartition(".")[-1]
+    # PEFT matches ends of names, and numbers of blocks: the `dense` of a block is also that of a pooler, and block 3 of
+    # a decoder also that of its encoder.
     others = [name for name, _ in model.named_modules() if _ends(name, targets) and name not in matched]
-    beside = [name for name in others if not _within(name, whole)]
+    beside = [name for name in others if not _within(name, whole) and _numbered(name, pattern, numbers)]
     config = LoraConfig(
         task_type=_TASK_TYPES.get(head.task),
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=sorted(targets),
+        layers_to_transform=numbers or None,
+        layers_pattern=pattern or None,
         exclude_modules=beside or None,
         modules_to_save=whole or None,
         trainable_token_indices=_rows(model, new_rows, whole),
@@ -128,6 +136,30 @@ def _learned_whole(model: PreTrainedModel, family: Family, fresh: tuple[str, ...
 def _within(name: str, modules: Collection[str]) -> bool:
     """Whether a module is one of `modules`, or a part of one."""
     return any(f"{name}.".startswith(f"{module}.") for module in modules)
+
+
+def _last_blocks(model: PreTrainedModel, family: Family, count: int | None) -> tuple[str, list[int]]:
+    """Return the name of the last list of blocks and the numbers of its last `count` ones; nothing where all count."""
+    if count is None:
+        return "", []
+    if family.shares_blocks:
+        raise TrainingError(
+            f"method.last_blocks is {count}, but the blocks of {family.model_type} share their weights; leave it out."
+        )
+    stack = stacks(model, family)[-1]
+    if count > len(stack):
+        side = "decoder" if family.kind == "encoder_decoder" else "model"
+        raise TrainingError(
+            f"method.last_blocks is {count}; this {side} has {len(stack)} blocks, so 1 to {len(stack)}."
+        )
+    name = next(name for name, module in model.named_modules() if module is stack)
+    return name, list(range(len(stack) - count, len(stack)))
+
+
+def _numbered(name: str, pattern: str, numbers: list[int]) -> bool:
+    """Whether PEFT would count a module among blocks of these numbers, in whatever list; without numbers it does."""
+    found = re.search(rf"(?:^|\.){pattern}\.(\d+)\.", name)
+    return not numbers or (found is not None and int(found[1]) in numbers)
 
 
 def _check_rank(rank: int, layers: dict[str, Any]) -> None:

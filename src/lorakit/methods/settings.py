@@ -48,6 +48,8 @@ class LoraSettings(_Method):
     """Probability of zeroing an input of the adapter branch."""
     targets: Literal["all-linear"] | list[str] | None = None
     """Which linear layers get a pair: `all-linear`, or ends of module names; left out: the family's own list."""
+    last_blocks: int | None = Field(default=None, ge=1)
+    """Give pairs to the last blocks alone, this many, of an encoder-decoder its decoder's; left out: to all blocks."""
     rslora: bool = False
     """Scale by alpha / sqrt(rank) (Kalajdzievski 2023, arXiv:2312.03732, equation 4)."""
     dora: bool = False

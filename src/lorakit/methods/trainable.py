@@ -67,7 +67,10 @@ def stacks(model: PreTrainedModel, family: Family) -> list[nn.ModuleList]:
         parts = [getattr(backbone, side) for side in ("encoder", "decoder") if hasattr(backbone, side)]
     lists = [[module for module in part.modules() if isinstance(module, nn.ModuleList)] for part in parts]
     if not lists or not all(lists):
-        raise TrainingError(f"the blocks of a {family.model_type!r} model cannot be told; freeze by method.patterns.")
+        raise TrainingError(
+            f"the blocks of a {family.model_type!r} model cannot be told; name what learns by method.patterns (freeze) "
+            f"or method.targets (lora)."
+        )
     return [max(candidates, key=len) for candidates in lists]
 
 

@@ -7,6 +7,7 @@ _RENAMED = {
     "method.alpha": "lora_alpha",
     "method.dropout": "lora_dropout",
     "method.targets": "target_modules lora_target_modules lora_target lora_modules",
+    "method.last_blocks": "layers_to_transform lora_layers num_layers",
     "method.rslora": "use_rslora",
     "method.dora": "use_dora",
     "method": "lora peft peft_config peft_type adapter lora_config finetuning_type tuner_type",

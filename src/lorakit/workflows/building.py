@@ -165,12 +165,15 @@ def _method_of(target: Target) -> dict[str, Any]:
             f"{target.folder} gives layers ranks of their own or names them by a pattern; merge it first and train on "
             f"the merged model: lorakit merge {shlex.quote(str(target.folder))} -o DIR"
         )
+    chosen = adapter.layers_to_transform
     return {
         "name": "lora",
         "rank": adapter.r,
         "alpha": adapter.lora_alpha,
         "dropout": adapter.lora_dropout,
         "targets": sorted(adapter.target_modules),
+        # Whether these are the last ones of this model is seen when its weights are put on (`_put_parent`).
+        "last_blocks": len(chosen) if isinstance(chosen, list) else None if chosen is None else 1,
         "rslora": adapter.use_rslora,
         "dora": adapter.use_dora,
     }
