@@ -103,6 +103,20 @@ def test_two_processes_take_the_steps_of_one(tmp_path, gpt2_folder, alone, kind)
         assert torch.allclose(trained[name], tensor, atol=1e-5), name
 
 
+def test_two_processes_share_what_comes_out_of_frozen_blocks(tmp_path, gpt2_folder, alone):
+    """In a later epoch a row goes to either process; one row is left for the last step, and one is evaluated."""
+    settings = {**SETTINGS, "method__name": "lora", "method__last_blocks": 1, "train__epochs": 3}
+    expected = train(tmp_path / "run of one", gpt2_folder, alone[1], **{**settings, "speed__frontier": False}).folder
+    output = tmp_path / "run of two"
+    finished = launch("torchrun", *TRAIN, *options(gpt2_folder, alone[1], **settings), "-o", output)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert "frontier" in json.loads((output / "manifest.json").read_text())["speed"]
+    assert not (output / "frontier").exists()
+    trained = weights(output)
+    for name, tensor in weights(expected).items():
+        assert torch.allclose(trained[name], tensor, atol=1e-5), name
+
+
 def test_a_launcher_that_starts_one_process_where_two_were_asked_for_is_an_error(tmp_path, gpt2_folder, alone):
     finished = launch("accelerate without --multi_gpu", *TRAIN, *options(gpt2_folder, alone[1]), "-o", tmp_path / "run")
     assert finished.returncode == 1

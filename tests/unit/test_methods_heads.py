@@ -165,8 +165,8 @@ def test_blocks_of_an_encoder_decoder_count_the_encoder_first(blocks, expected):
     assert all(any(name.startswith(f"model.{part}.") for part in parts) for name in names)
 
 
-def test_blocks_beyond_the_encoder_freeze_its_last_norm_too():
-    for blocks, expected in ((2, False), (3, True)):
+def test_all_blocks_of_the_encoder_freeze_its_last_norm_too():
+    for blocks, expected in ((1, False), (2, True), (3, True)):
         names, _, _ = frozen(FreezeSettings(blocks=blocks), "t5")
         assert ("encoder.final_layer_norm.weight" in names) == expected
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lorakit.fast.varlen import Segments
+
 
 def prepare(model: nn.Module) -> None:
     """Give every relative attention of `model` its hook; no number changes, and without packed rows nothing at all."""
@@ -26,6 +28,17 @@ def _with_small_bias(module: Any, arguments: tuple[Any, ...], given: dict[str, A
     hidden_1TD: Tensor = arguments[0]
     bias = hidden_1TD.new_empty(0)
     if given.get("key_value_states") is None and module.has_relative_attention_bias:
-        longest = max(segments[hidden_1TD.shape[1]])
-        bias = module.compute_bias(longest, longest, device=hidden_1TD.device)
+        bias = bias_of(module, hidden_1TD, segments)
     return arguments, {**given, "position_bias": bias}
+
+
+def attention_in(block: nn.Module) -> Any:
+    """Return the relative attention of which a block hands the bias on to those above it; None where it has none."""
+    return next((part for part in block.modules() if getattr(part, "has_relative_attention_bias", False)), None)
+
+
+def bias_of(attention: Any, hidden_BTD: Tensor, segments: Segments | None) -> Tensor:
+    """Return the bias of `attention` for its longest segment, or for the whole row, shape (1, H, T, T)."""
+    longest = max(segments[hidden_BTD.shape[1]]) if segments else hidden_BTD.shape[1]
+    bias: Tensor = attention.compute_bias(longest, longest, device=hidden_BTD.device)
+    return bias

@@ -74,7 +74,7 @@ def _freeze_lower(model: PreTrainedModel, asked: int | None, family: Family) -> 
     layers = blocks(model, family)
     for block in layers if count == total else layers[:count]:
         block.requires_grad_(False)
-    if family.kind == "encoder_decoder" and count > len(stacks(model, family)[0]):
+    if family.kind == "encoder_decoder" and count >= len(stacks(model, family)[0]):
         model.base_model.encoder.requires_grad_(False)
     if family.shares_blocks and asked is None:
         return ["the blocks share their weights, so that no half of them can be frozen: the embeddings alone are"]

@@ -110,9 +110,10 @@ def refuse_new_rows(method: str, new_rows: Sequence[int]) -> None:
 
 
 def silence_frozen(model: PreTrainedModel, family: Family) -> None:
-    """Set dropout to 0 in blocks and embeddings of which nothing learns: there is nothing to be regularised."""
+    """Set dropout to 0 in blocks, embeddings and encoders of which nothing learns: nothing is to be regularised."""
     below = [part for name, part in model.base_model.named_children() if name == "drop" or name.startswith("emb")]
-    for block in [*blocks(model, family), *([] if _learns(model.get_input_embeddings()) else below)]:
+    whole = [model.base_model.encoder] if family.kind == "encoder_decoder" else []
+    for block in [*blocks(model, family), *whole, *([] if _learns(model.get_input_embeddings()) else below)]:
         if not _learns(block):
             _silence(block)
 

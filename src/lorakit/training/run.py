@@ -69,7 +69,7 @@ class Run:
         budget = self.budget if epoch is not None else -(-self.budget // 4)
         parts = micro_batches(mine or examples[:1], budget, self.packed)
         batches = [self.objective.collate(part, self.packed, epoch) for part in parts]
-        if self.frontier is not None:
+        if self.frontier is not None and mine:
             pairs = zip(batches, parts, strict=True)
             batches = [replace(batch, keys=self.frontier.keys(part)) for batch, part in pairs]
         return batches, 1.0 if mine else 0.0
@@ -85,7 +85,7 @@ class Run:
 
     def reading(self, batch: Batch) -> AbstractContextManager[object]:
         """Return the context of a forward pass over `batch`: frozen blocks are computed, or their states read again."""
-        return nullcontext() if self.frontier is None else self.frontier.around(batch)
+        return self.frontier.around(batch) if self.frontier is not None and batch.keys else nullcontext()
 
     def computing(self) -> AbstractContextManager[object]:
         """Return the context of forward passes."""
