@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A stretch of which the states may be kept."""
+    """A stretch whose states may be kept."""
 
     stretch: Stretch
     output: Any
@@ -46,8 +46,7 @@ class Known:
     @property
     def layout(self) -> Layout:
         """Return how its states lie in their file."""
-        hidden_BTD = _hidden(self.output)
-        assert hidden_BTD is not None
+        hidden_BTD = cast(Tensor, _hidden(self.output))
         return Layout(f"{self.stretch.name}.bin", self.stretch.lengths, hidden_BTD.shape[-1], hidden_BTD.dtype)
 
 
@@ -158,7 +157,7 @@ class Frontier:
         self._states.flush()
 
     def _keep(self, seen: Sequence[Any], batch: Batch) -> None:
-        places = [self._places(number, _hidden(output), batch) for number, output in enumerate(seen)]
+        places = [self._places(number, cast(Tensor, _hidden(output)), batch) for number, output in enumerate(seen)]
         for row, key in enumerate(batch.keys):
             # What a resumed run took up stays bit for bit: beside other rows the last digit may round otherwise.
             if not self._states.whole([key]):
@@ -196,9 +195,8 @@ class Frontier:
             for module in modules:
                 del module.forward
 
-    def _places(self, number: int, hidden_BTD: Tensor | None, batch: Batch) -> list[Tensor]:
+    def _places(self, number: int, hidden_BTD: Tensor, batch: Batch) -> list[Tensor]:
         """Return where the states of each row stand, shape (T, D) each: end to end, or padded at the right."""
-        assert hidden_BTD is not None
         lengths = [self._known[number].stretch.lengths[key] for key in batch.keys]
         if not batch.lengths:
             return [row_TD[:length] for row_TD, length in zip(hidden_BTD, lengths, strict=True)]

@@ -112,7 +112,7 @@ def refuse_new_rows(method: str, new_rows: Sequence[int]) -> None:
 def silence_frozen(model: PreTrainedModel, family: Family) -> None:
     """Set dropout to 0 in blocks, embeddings and encoders of which nothing learns: nothing is to be regularised."""
     below = [part for name, part in model.base_model.named_children() if name == "drop" or name.startswith("emb")]
-    whole = [model.base_model.encoder] if family.kind == "encoder_decoder" else []
+    whole = [part for name, part in model.base_model.named_children() if name == "encoder"]
     for block in [*blocks(model, family), *whole, *([] if _learns(model.get_input_embeddings()) else below)]:
         if not _learns(block):
             _silence(block)
