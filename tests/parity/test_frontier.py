@@ -128,9 +128,11 @@ def test_states_are_gone_when_the_run_is_done(tmp_path):
     assert not (result.folder / "frontier").exists()
 
 
-def test_a_resumed_run_reads_the_states_of_the_one_before(tmp_path):
-    model, data = gpt(tmp_path / "model"), table(tmp_path, ANSWERED)
-    common = {"method__name": "freeze", "train__epochs": 3, "train__evaluate_every": 3}
+@pytest.mark.parametrize("case", ["half of a packed GPT", "below the last block of a packed T5"])
+def test_a_resumed_run_reads_the_states_of_the_one_before(tmp_path, case):
+    make, rows, settings = CASES[case]
+    model, data = make(tmp_path / "model"), table(tmp_path, rows)
+    common = {**settings, "train__epochs": 3, "train__evaluate_every": 3}
     whole = train(tmp_path / "whole", model, data, **common)
 
     def stop(event):
