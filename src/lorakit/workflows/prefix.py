@@ -54,7 +54,8 @@ def frontier_of(run: Run, recipe: Recipe, rows: Rows) -> tuple[Frontier | None, 
     if frontier is None:
         return None, _computed(total, reason)
     # States are found by the identity of their examples; those that lie in files are made anew whenever they are read.
-    learned = len(examples) - len(run.evaluation)
+    assert isinstance(run.plan, FixedPlan)
+    learned = len(run.plan.examples)
     run.plan, run.evaluation = replace(run.plan, examples=examples[:learned]), examples[learned:]
     once = sum(stretch.blocks for stretch in frontier.stretches)
     told = f"{frontier.bytes / 1e9:.1f} GB" if frontier.bytes >= 1e9 else f"{frontier.bytes / 1e6:.0f} MB"
