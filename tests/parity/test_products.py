@@ -14,7 +14,7 @@ from lorakit.generation.settings import DecodingSettings
 @pytest.fixture
 def through_onednn(monkeypatch):
     """Take oneDNN whatever the clock says."""
-    monkeypatch.setattr(products, "_onednn_is_faster", lambda: True)
+    monkeypatch.setattr(products, "_onednn_is_faster", lambda dtype: True)
 
 
 def layers():
@@ -42,11 +42,9 @@ def test_a_product_through_onednn_is_that_of_float64(through_onednn, name, shape
 @torch.no_grad()
 def test_names_and_shapes_of_weights_stay(through_onednn):
     model = layers()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before = {name: (tensor.shape, tensor.dtype) for name, tensor in model.state_dict().items()}
     products.take(model)
-    after = model.state_dict()
-    assert after.keys() == before.keys()
-    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert {name: (tensor.shape, tensor.dtype) for name, tensor in model.state_dict().items()} == before
 
 
 @torch.no_grad()
@@ -71,8 +69,21 @@ def test_text_through_onednn_is_that_of_transformers(through_onednn, make):
     assert list(answer.ids) == expected.tolist()
 
 
+@torch.no_grad()
+def test_a_rounded_twin_is_there_within_its_block_alone(through_onednn):
+    model = layers()
+    products.take(model)
+    x = torch.randn(2, 24)
+    exact_values = {name: layer(x) for name, layer in model.items()}
+    rounded = products.Rounded(model)
+    with rounded.instead():
+        assert not any(torch.equal(layer(x), exact_values[name]) for name, layer in model.items())
+        assert all(torch.allclose(layer(x), exact_values[name], atol=0.1) for name, layer in model.items())
+    assert all(torch.equal(layer(x), exact_values[name]) for name, layer in model.items())
+
+
 def test_where_onednn_is_no_faster_nothing_changes(monkeypatch):
-    monkeypatch.setattr(products, "_onednn_is_faster", lambda: False)
+    monkeypatch.setattr(products, "_onednn_is_faster", lambda dtype: False)
     model = layers()
     assert products.take(model) == ""
     assert all("forward" not in vars(layer) for layer in model.values())
@@ -82,5 +93,5 @@ def test_a_torch_without_that_door_is_no_error(monkeypatch):
     def closed(*_):
         raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute '_linear_pointwise'")
 
-    monkeypatch.setattr(products, "_through_onednn", lambda *_: closed)
-    assert not products._onednn_is_faster()
+    monkeypatch.setattr(products._ThroughOneDNN, "_of", closed)
+    assert not products._onednn_is_faster(torch.float32)
