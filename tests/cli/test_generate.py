@@ -258,3 +258,32 @@ def test_weights_that_cannot_be_rounded_so_are_refused(tmp_path, options, said):
 def test_the_fast_paths_write_what_the_plain_ones_do(tmp_path):
     folder = parrot(tmp_path / "m", "all the same")
     assert answered(run(folder, "")) == answered(run(folder, "", "--no-fast"))
+
+
+def test_drafts_from_the_prompt_write_the_same_and_say_how_many_were_kept(gpt2_folder):
+    plain = answered(run(gpt2_folder, "The quick The quick", "--max-new-tokens", "40"))
+    drafted = run(gpt2_folder, "The quick The quick", "--max-new-tokens", "40", "--speculate", "prompt")
+    assert answered(drafted) == plain
+    assert re.search(r"· \d+ of \d+ drafted tokens kept \(\d+%\)", drafted.stderr)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--speculate", "promt"], "Did you mean 'prompt'?"),
+        (["--speculate", "prompt", "--num-beams", "2"], "leave out one of the two"),
+        (["--speculate", "prompt", "--num-samples", "2", "--temperature", "1"], "leave out one of the two"),
+    ],
+)
+def test_drafts_that_cannot_be_written_are_refused_before_anything_is_loaded(options, said):
+    result = run("no-such-model", "a", *options)
+    assert result.exit_code == 1
+    assert said in str(result.exception)
+
+
+@pytest.mark.parametrize(("short", "long"), [("bf16", "bfloat16"), ("fp32", "float32")])
+def test_a_dtype_may_be_given_by_its_short_name(gpt2_folder, short, long):
+    def text(dtype):
+        return answered(run(gpt2_folder, "The", "--max-new-tokens", "8", "--dtype", dtype))
+
+    assert text(short) == text(long)

@@ -35,15 +35,15 @@ def one_by_one(monkeypatch):
 def interrupted_in_the_third(monkeypatch, one_by_one):
     from lorakit.generation import decoding
 
-    whole, calls = decoding.decode, []
+    whole, calls = decoding._Writing.begin, []
 
-    def decode(*arguments, **options):
+    def begin(*arguments):
         calls.append(arguments)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return whole(*arguments, **options)
+        return whole(*arguments)
 
-    monkeypatch.setattr(decoding, "decode", decode)
+    monkeypatch.setattr(decoding._Writing, "begin", begin)
 
 
 def refused(prompts, output):
@@ -155,11 +155,11 @@ def test_an_answer_is_on_stdout_before_the_next_prompt_is_read(gpt2_folder, prom
     from lorakit.cli import screen
     from lorakit.generation import decoding
 
-    events, whole = [], decoding.decode
+    events, whole = [], decoding._Writing.begin
     monkeypatch.setattr(screen, "emit", lambda text: events.append("line"))
-    monkeypatch.setattr(decoding, "decode", lambda *a, **o: (events.append("decode"), whole(*a, **o))[1])
+    monkeypatch.setattr(decoding._Writing, "begin", lambda *a: (events.append("read"), whole(*a))[1])
     run(gpt2_folder, "--input", prompts, "--max-new-tokens", "1")
-    assert events == ["decode", "line"] * 3
+    assert events == ["read", "line"] * 3
 
 
 def test_steps_of_a_beam_search_are_refused_before_any_work():

@@ -109,3 +109,27 @@ def test_answers_of_the_batch_above_end_at_different_steps():
 def test_the_samples_of_one_prompt_differ():
     answers = decode(tiny_gpt2(), PROMPTS[:1], DecodingSettings(**DRAWN), eos_ids=())
     assert answers[0].ids != answers[1].ids
+
+
+@pytest.mark.parametrize("options", [GREEDY, DRAWN], ids=["greedy", "drawn"])
+@pytest.mark.parametrize("name", MODELS)
+def test_prompts_that_take_the_places_of_ended_answers_get_what_they_get_alone(name, options):
+    model = MODELS[name]()
+    settings = DecodingSettings(**options)
+    prompts = [*PROMPTS, [7, 7], [301, 44], [12, 13, 14, 15, 16]]
+    alone = decode(model, prompts, settings, eos_ids=range(1, 60), at_once=[1] * len(prompts))
+    together = decode(model, prompts, settings, eos_ids=range(1, 60), at_once=[3] * len(prompts))
+    assert [answer.ids for answer in together] == [answer.ids for answer in alone]
+
+
+def test_a_place_is_taken_while_others_are_still_being_answered(monkeypatch):
+    from lorakit.generation.context import Context
+
+    joined = []
+    whole = Context.join
+    monkeypatch.setattr(Context, "join", lambda self, other: (joined.append(len(other.before)), whole(self, other)))
+    answers = decode(
+        tiny_gpt2(), [*PROMPTS, *PROMPTS], DecodingSettings(**DRAWN), eos_ids=range(1, 60), at_once=[3] * 8
+    )
+    assert joined
+    assert len(answers) == 16

@@ -5,8 +5,9 @@ import torch
 
 from conftest import tiny_gpt2, tiny_llama, tiny_tokenizer
 from lorakit.errors import LorakitError
+from lorakit.generation.answers import Watcher
 from lorakit.generation.beams import beam_search
-from lorakit.generation.decoding import Watcher, decode
+from lorakit.generation.decoding import decode
 from lorakit.generation.settings import DecodingSettings
 
 PROMPT = [5, 17, 200, 33]

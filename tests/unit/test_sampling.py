@@ -11,7 +11,7 @@ from transformers.generation.logits_process import (
 )
 
 from lorakit.errors import LorakitError
-from lorakit.generation.sampling import draw, keep_min_p, keep_top_k, keep_top_p, narrow, penalise_repetition, stream_of
+from lorakit.generation.sampling import Draws, draw, keep_min_p, keep_top_k, keep_top_p, narrow, penalise_repetition
 from lorakit.generation.settings import DecodingSettings
 
 LOGITS_BV = 3 * torch.randn(4, 50, generator=torch.Generator().manual_seed(0))
@@ -61,16 +61,16 @@ def test_a_token_that_was_narrowed_away_is_never_drawn():
 
 def test_drawn_shares_approach_the_probabilities():
     logits_BV = torch.tensor([[0.5, 0.3, 0.2]]).log()
-    numbers = stream_of(0, 0, 0)
+    numbers = Draws(0, 0, 0)
     rows = logits_BV.expand(4000, 3)
-    shares = draw(rows, [numbers.random() for _ in range(4000)]).bincount(minlength=3) / 4000
+    shares = draw(rows, [numbers[place] for place in range(4000)]).bincount(minlength=3) / 4000
     # Four standard deviations of a share of 0.5 in 4000 draws.
     assert torch.allclose(shares, torch.tensor([0.5, 0.3, 0.2]), atol=4 * math.sqrt(0.25 / 4000))
 
 
 @pytest.mark.parametrize("other", [(1, 2, 0), (0, 3, 0), (0, 2, 1)])
 def test_the_stream_of_an_answer_depends_on_seed_prompt_and_sample(other):
-    assert stream_of(0, 2, 0).random() == stream_of(0, 2, 0).random() != stream_of(*other).random()
+    assert Draws(0, 2, 0)[0] == Draws(0, 2, 0)[0] != Draws(*other)[0]
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ Dtype = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="auto, float32, bfloat16 or float16; auto takes bfloat16 on a GPU that has it, else float32.",
+        help="auto, float32, bfloat16 (bf16) or float16; auto takes bfloat16 on a GPU that has it, else float32.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -40,6 +40,14 @@ Quantize = Annotated[
     typer.Option(
         metavar="NAME",
         help="int8 holds weights in 8 bits: faster on a processor; the change in loss is printed.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Speculate = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="prompt: draft tokens from what stands in the prompt, one answer at a time; the same text, often sooner.",
         rich_help_panel=_MODEL,
     ),
 ]

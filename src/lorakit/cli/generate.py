@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorakit.cli import decoding_options as options
 from lorakit.cli import screen
@@ -58,6 +58,7 @@ def generate(
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     quantize: options.Quantize = None,
+    speculate: options.Speculate = None,
     fast: options.Fast = True,
     force: options.Force = False,
     quiet: options.Quiet = False,
@@ -85,15 +86,17 @@ def generate(
         seed=seed,
         stop=stop or [],
     )
-    from lorakit.workflows import quantizing
+    from lorakit.workflows import quantizing, speeding
 
     quantizing.check_quantize(quantize, device, dtype)
+    speeding.check_speculate(speculate, settings)
     device, dtype = ("cpu", "float32") if quantize else (device, dtype)
     view = _View(show_steps, as_json, quiet)
     source = _source(prompt, input_file, output, force, settings, view)
     from lorakit.workflows.generating import open_writer
 
-    writer = open_writer(target, base=base, revision=revision, device=device, dtype=dtype, raw=raw, fast=fast)
+    how: dict[str, Any] = {"raw": raw, "fast": fast, "quantize": quantize, "speculate": speculate}
+    writer = open_writer(target, base=base, revision=revision, device=device, dtype=dtype, **how)
     view.say(*writer.target.notes)
     if quantize is not None:
         read = [source] if isinstance(source, str) else [row.prompt for row in source]
@@ -157,7 +160,7 @@ def _piped() -> str:
 
 
 def _answer(writer: Writer, prompt: str, settings: DecodingSettings, view: _View) -> None:
-    from lorakit.generation.decoding import Watcher
+    from lorakit.generation.answers import Watcher
 
     table = StepTable(writer.target.tokenizer, writer.target.eos_ids)
     streams = not (view.steps or view.json) and settings.num_samples == 1
@@ -184,7 +187,7 @@ def _answer(writer: Writer, prompt: str, settings: DecodingSettings, view: _View
         if settings.num_samples > 1:
             view.say(f"answer {completion.sample + 1} of {settings.num_samples}")
         screen.emit(("\n" if lines else "") + ("" if streams else completion.text) + "\n")
-    view.say(statistics(completions, seconds))
+    view.say(statistics(completions, seconds) + _drafts(writer))
 
 
 def _as_json(completion: Completion, table: StepTable) -> dict[str, object]:
@@ -217,7 +220,15 @@ def _answer_rows(
                 written.append(completion)
     except KeyboardInterrupt:
         raise _stopped(f"{len(written):,} answer{'s' * (len(written) != 1)} written") from None
-    view.say(statistics(written, time.perf_counter() - begun))
+    view.say(statistics(written, time.perf_counter() - begun) + _drafts(writer))
+
+
+def _drafts(writer: Writer) -> str:
+    """Return how many drafted tokens the model took too, for the end of the statistics; "" where none were drafted."""
+    drafter = writer.drafter
+    if drafter is None or not drafter.drafted:
+        return ""
+    return f" · {drafter.kept:,} of {drafter.drafted:,} drafted tokens kept ({drafter.kept / drafter.drafted:.0%})"
 
 
 def _emit_line(line: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lorakit.cli import screen
 
 if TYPE_CHECKING:
-    from lorakit.generation.decoding import Step
+    from lorakit.generation.answers import Step
 
 _READS, _CANDIDATE = 22, 16
 """Widths of columns, in terminal cells."""

@@ -10,14 +10,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from lorakit.generation.answers import FinishReason, Generation
 from lorakit.generation.constraints import Constraints
-from lorakit.generation.decoding import (
-    FinishReason,
-    Generation,
-    check_stops,
-    checked_log_probabilities,
-    longest_answer,
-)
+from lorakit.generation.decoding import check_stops, checked_log_probabilities, longest_answer
 from lorakit.generation.encoded import context_of
 from lorakit.generation.sampling import penalise_repetition
 from lorakit.generation.settings import DecodingSettings
@@ -93,7 +88,7 @@ def beam_search(
             break
         context.select([parent for parent, _ in going])
         open_beams = [beam for _, beam in going]
-        logits_BV = context.read(torch.tensor([beam.ids[-1] for beam in open_beams], device=logits_BV.device))
+        logits_BV = context.read(torch.tensor([[beam.ids[-1]] for beam in open_beams], device=logits_BV.device))[:, -1]
     return written.generation(finished[0], number)
 
 

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from torch.nn import functional
+from transformers import PreTrainedModel
 
 from lorakit import families
 from lorakit.errors import LorakitError
+from lorakit.generation import caching
 
 
 def position_limit(model: PreTrainedModel) -> int | None:
@@ -54,7 +56,7 @@ class Context:
             check_length(prompt, self.limit, f"prompt {number}" if len(prompts) > 1 else "the prompt")
         self.before: list[list[int]] = [list(prompt) for prompt in prompts]
         """What stands before each answer, and is read with it."""
-        self._cache = DynamicCache(config=model.config)
+        self._cache = caching.growing(model.config)
         taken = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in taken
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in taken else {}
@@ -68,12 +70,24 @@ class Context:
             ids_BT[row, longest - len(prompt) :] = torch.tensor(prompt)
             mask_BT[row, longest - len(prompt) :] = 1
         self._mask_BT = mask_BT.to(self.model.device)
-        return self._forward(ids_BT.to(self.model.device))
+        return self._forward(ids_BT.to(self.model.device), **self._last_only)[:, -1]
 
-    def read(self, tokens_B: Tensor) -> Tensor:
-        """Append one token to each row, shape (B,); returns the logits of the one after it, shape (B, V), float32."""
-        self._mask_BT = torch.cat((self._mask_BT, self._mask_BT.new_ones(len(tokens_B), 1)), dim=1)
-        return self._forward(tokens_B[:, None])
+    def read(self, tokens_BN: Tensor) -> Tensor:
+        """Append tokens to each row, shape (B, N); returns logits of the one after each, shape (B, N, V), float32."""
+        self._mask_BT = torch.cat((self._mask_BT, self._mask_BT.new_ones(tokens_BN.shape)), dim=1)
+        return self._forward(tokens_BN)
+
+    @property
+    def forgets(self) -> bool:
+        """Whether what was read last can be dropped again."""
+        return caching.forgets(self._cache)
+
+    def forget(self, count: int) -> None:
+        """Drop the last `count` tokens of each row."""
+        if count:
+            self._mask_BT = self._mask_BT[:, :-count]
+            for layer in self._cache.layers:
+                layer.forget(count)
 
     def select(self, rows: Sequence[int]) -> None:
         """Go on with these rows, in this order; a row may be left out, or stand more than once."""
@@ -82,8 +96,31 @@ class Context:
         rows_B = torch.tensor(rows, device=self._mask_BT.device)
         self._mask_BT = self._mask_BT[rows_B]
         self._cache.reorder_cache(rows_B)
+        if self.joins:
+            self._drop_padding()
 
-    def _forward(self, ids_BT: Tensor) -> Tensor:
+    def _drop_padding(self) -> None:
+        """Leave out the first columns, in which no row has a token any more."""
+        empty = int(self._mask_BT.any(dim=0).int().argmax())
+        if empty:
+            self._mask_BT = self._mask_BT[:, empty:]
+            for layer in self._cache.layers:
+                layer.crop_left(empty)
+
+    @property
+    def joins(self) -> bool:
+        """Whether rows that were read apart may go on with these; a sliding window counts its places from one start."""
+        return caching.forgets(self._cache)
+
+    def join(self, other: Context) -> None:
+        """Append the rows of `other`, whose next token then stands in the same column."""
+        width = max(self._mask_BT.shape[1], other._mask_BT.shape[1])
+        masks = [functional.pad(mask_BT, (width - mask_BT.shape[1], 0)) for mask_BT in (self._mask_BT, other._mask_BT)]
+        self._mask_BT = torch.cat(masks)
+        for layer, more in zip(self._cache.layers, other._cache.layers, strict=True):
+            layer.join(more)
+
+    def _forward(self, ids_BT: Tensor, **last_only: int) -> Tensor:
         positions = {}
         if self._takes_positions:
             # A padded place gets position 0: it is masked, but its number must be one the model has.
@@ -95,7 +132,7 @@ class Context:
             past_key_values=self._cache,
             use_cache=True,
             **positions,
-            **self._last_only,
+            **last_only,
         )
-        logits_BV: Tensor = output.logits[:, -1].float()
-        return logits_BV
+        logits_BTV: Tensor = output.logits.float()
+        return logits_BTV

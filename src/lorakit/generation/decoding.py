@@ -2,98 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from lorakit.errors import LorakitError
+from lorakit.generation.answers import NOBODY, Answer, Generation, Watcher
 from lorakit.generation.constraints import Constraints
 from lorakit.generation.encoded import context_of
-from lorakit.generation.sampling import draw, narrow, penalise_repetition, stream_of
+from lorakit.generation.sampling import Draws, draw, narrow, penalise_repetition
 from lorakit.generation.settings import DecodingSettings
+from lorakit.generation.speculation import LONGEST, Drafter
 from lorakit.generation.streaming import TextStream
 
-FinishReason = Literal["eos", "stop", "length", "context"]
-"""Why an answer ended: end-of-sequence token, stop text, `max_new_tokens`, or the model's last position."""
 
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of one answer."""
-
-    read: tuple[int, ...]
-    """The last ids the model read; of an encoder-decoder, its decoder."""
-    candidates: tuple[tuple[int, float], ...]
-    """The most probable next tokens and their probabilities in [0, 1], by the model, before penalties and narrowing."""
-    taken: int
-    """The id that was appended."""
-    probability: float
-    """Its probability in [0, 1], by the model."""
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """One finished answer."""
-
-    prompt: int
-    """Number of the prompt it answers, from 0."""
-    sample: int
-    """Number of the answer among those to the same prompt, from 0."""
-    ids: tuple[int, ...]
-    """Emitted ids; the last one is the end-of-sequence token where `finish_reason` is ``eos``."""
-    text: str
-    """Their text without the end-of-sequence token and without the stop text; empty when no tokenizer was given."""
-    finish_reason: FinishReason
-    log_probability: float
-    """Sum over `ids` of the natural log-probability by the model, before penalties, temperature and narrowing."""
-    steps: tuple[Step, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Watcher:
-    """Who wants to know while answers are written; both calls name the answer by its prompt and sample."""
-
-    on_text: Callable[[int, int, str], None] | None = None
-    """Takes (prompt, sample, piece): whole characters that are certain to belong to the answer."""
-    on_step: Callable[[int, int, Step], None] | None = None
-    """Takes (prompt, sample, step)."""
-    top: int = 0
-    """How many candidates a step records; 0 records no steps."""
-
-
-@dataclass(slots=True)
-class _Answer:
-    """An answer being written."""
-
-    prompt: int
-    sample: int
-    read: list[int]
-    uniforms: Any
-    stream: TextStream | None
-    emitted: list[int] = field(default_factory=list)
-    pieces: list[str] = field(default_factory=list)
-    log_probability: float = 0.0
-    steps: list[Step] = field(default_factory=list)
-    finish_reason: FinishReason | None = None
-
-    def finished(self) -> Generation:
-        assert self.finish_reason is not None
-        return Generation(
-            prompt=self.prompt,
-            sample=self.sample,
-            ids=tuple(self.emitted),
-            text="".join(self.pieces),
-            finish_reason=self.finish_reason,
-            log_probability=self.log_probability,
-            steps=tuple(self.steps),
-        )
-
-
-@torch.inference_mode()
 def decode(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
@@ -102,12 +28,37 @@ def decode(
     tokenizer: Any = None,
     *,
     joined: bool = True,
-    watcher: Watcher = Watcher(),
+    watcher: Watcher = NOBODY,
     numbers: Sequence[int] | None = None,
+    drafter: Drafter | None = None,
+    at_once: Sequence[int] = (),
 ) -> list[Generation]:
-    """Write answers to all `prompts` side by side, one token of each at a time.
+    """Write answers to all `prompts`, and return them in the order of the prompts; otherwise like `decoded`."""
+    numbers = range(len(prompts)) if numbers is None else numbers
+    options: dict[str, Any] = {"joined": joined, "watcher": watcher, "drafter": drafter, "at_once": at_once}
+    written = decoded(model, prompts, settings, eos_ids, tokenizer, numbers=numbers, **options)
+    places = {number: place for place, number in enumerate(numbers)}
+    return sorted(written, key=lambda answer: (places[answer.prompt], answer.sample))
 
-    A row reads and writes as it would alone. An answer that has ended leaves the batch.
+
+@torch.inference_mode()
+def decoded(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    settings: DecodingSettings,
+    eos_ids: Collection[int],
+    tokenizer: Any = None,
+    *,
+    numbers: Sequence[int],
+    joined: bool = True,
+    watcher: Watcher = NOBODY,
+    drafter: Drafter | None = None,
+    at_once: Sequence[int] = (),
+) -> Iterator[Generation]:
+    """Write answers side by side, one token of each at a time.
+
+    A row reads and writes as it would alone. An answer that has ended leaves the batch; where the model's cache allows
+    it, the next prompts take the places left (continuous batching; Yu et al. 2022, Orca, section 3.1).
 
     Args:
         model: A causal language model or an encoder-decoder in eval mode, on its device.
@@ -115,48 +66,164 @@ def decode(
         settings: How tokens are chosen and where answers end; one beam (`beams.beam_search` keeps more).
         eos_ids: Ids that end an answer.
         tokenizer: Turns ids into text; needed for stop texts and for `text`.
+        numbers: Numbers of the prompts, which seed their draws.
         joined: Whether an answer goes on from its prompt mid-text (see `TextStream`), or is a text of its own, as that
             of an encoder-decoder always is.
         watcher: Told of text and steps as they come; left out: nobody.
-        numbers: Numbers of the prompts, which seed their draws; left out: 0, 1, ...
+        drafter: Proposes tokens while a single answer is being written; it changes the time, not the text.
+        at_once: How many prompts may be answered beside each one, itself included; left out: all.
 
-    Returns:
-        `num_samples` answers a prompt, in the order of the prompts.
+    Yields:
+        `num_samples` answers a prompt, each when it has ended.
 
     Raises:
         LorakitError: A prompt is empty or too long, the logits are not finite, or stop texts lack a tokenizer.
     """
     check_stops(settings, tokenizer)
-    if not prompts:
-        return []
-    context = context_of(model, prompts)
-    joined = joined and context.continues
-    answers = [
-        _Answer(
-            prompt=number,
-            sample=sample,
-            read=list(before),
-            uniforms=stream_of(settings.seed, number, sample),
-            stream=None if tokenizer is None else TextStream(tokenizer, settings.stop, before if joined else ()),
+    writing = _Writing(model, settings, eos_ids, tokenizer, joined, watcher, drafter)
+    waiting = list(zip(numbers, prompts, strict=True))
+    places = list(at_once or [len(waiting)] * len(waiting))
+    context: Any = None
+    going: list[Answer] = []
+    while waiting or going:
+        taken = _taken(places, len(going) // settings.num_samples, bool(going) and not context.joins)
+        if taken:
+            fresh, begun = writing.begin(waiting[:taken])
+            del waiting[:taken], places[:taken]
+            yield from (answer.finished() for answer in begun if answer.finish_reason is not None)
+            begun = _going_on(fresh, begun)
+            if going and begun:
+                context.join(fresh)
+            elif begun:
+                context = fresh
+            going += begun
+        else:
+            writing.go_on(context, going)
+            yield from (answer.finished() for answer in going if answer.finish_reason is not None)
+            going = _going_on(context, going)
+
+
+@dataclass(slots=True)
+class _Writing:
+    """What stays the same while answers are written."""
+
+    model: PreTrainedModel
+    settings: DecodingSettings
+    eos_ids: Collection[int]
+    tokenizer: Any
+    joined: bool
+    watcher: Watcher
+    drafter: Drafter | None
+    constraints: Constraints | None = None
+
+    def begin(self, prompts: Sequence[tuple[int, Sequence[int]]]) -> tuple[Any, list[Answer]]:
+        """Read prompts, numbered, and take the first token of each answer; returns what was read, and the answers."""
+        context = context_of(self.model, [ids for _, ids in prompts])
+        self.constraints = Constraints(
+            self.model, longest_answer(self.settings, context.limit, context.before[0]), self.eos_ids
         )
-        for number, before in zip(range(len(prompts)) if numbers is None else numbers, context.before, strict=True)
-        for sample in range(settings.num_samples)
-    ]
-    constraints = Constraints(model, longest_answer(settings, context.limit, context.before[0]), eos_ids)
-    logits_BV = context.read_prompts()
-    copies = [row for row in range(len(prompts)) for _ in range(settings.num_samples)]
-    context.select(copies)
-    logits_BV = logits_BV[copies]
-    going = answers
-    while going:
-        for answer, token in zip(going, _take(logits_BV, going, settings, constraints, watcher), strict=True):
-            _follow(answer, token, settings, eos_ids, context.limit, watcher)
-        kept = [row for row, answer in enumerate(going) if answer.finish_reason is None]
-        going = [going[row] for row in kept]
-        if going:
-            context.select(kept)
-            logits_BV = context.read(torch.tensor([answer.read[-1] for answer in going], device=logits_BV.device))
-    return [answer.finished() for answer in answers]
+        answers = [
+            Answer(
+                prompt=number,
+                sample=sample,
+                read=list(before),
+                source=() if context.continues else ids,
+                draws=Draws(self.settings.seed, number, sample),
+                stream=self._stream(before if self.joined and context.continues else ()),
+            )
+            for (number, ids), before in zip(prompts, context.before, strict=True)
+            for sample in range(self.settings.num_samples)
+        ]
+        copies = [row for row in range(len(prompts)) for _ in range(self.settings.num_samples)]
+        logits_BV = context.read_prompts()[copies]
+        context.select(copies)
+        self._take(logits_BV, answers, context.limit)
+        return context, answers
+
+    def go_on(self, context: Any, answers: list[Answer]) -> None:
+        """Take one token of each answer or, of a single one, as many as its draft foresaw and one more."""
+        drafts = self._drafts(context, answers[0]) if len(answers) == 1 else []
+        last_BN = [[answer.read[-1]] for answer in answers] if not drafts else [[answers[0].read[-1], *drafts]]
+        logits_BNV = context.read(torch.tensor(last_BN, device=self.model.device))
+        for place in range(len(drafts) + 1):
+            self._take(logits_BNV[:, place], answers, context.limit)
+            kept = place < len(drafts) and answers[0].read[-1] == drafts[place]
+            if self.drafter is not None:
+                self.drafter.kept += kept
+            if not kept or answers[0].finish_reason is not None:
+                context.forget(len(drafts) - place)
+                break
+
+    def _drafts(self, context: Any, answer: Answer) -> list[int]:
+        """Return what the next tokens might be, or nothing; the answer may end with them at the earliest."""
+        written, limit = len(answer.emitted), context.limit
+        count = min(LONGEST, self.settings.max_new_tokens - written - 1)
+        count = count if limit is None else min(count, limit - len(answer.read))
+        if self.drafter is None or count < 1 or not context.forgets:
+            return []
+
+        def choose(logits_1V: Tensor, ahead: Sequence[int]) -> int:
+            return int(self._choose(logits_1V, [[*answer.read, *ahead]], lambda: [answer.draws[written + len(ahead)]]))
+
+        drafts = self.drafter.draft(context, [*answer.source, *answer.read], count, choose)
+        self.drafter.drafted += len(drafts)
+        return drafts
+
+    def _take(self, logits_BV: Tensor, answers: Sequence[Answer], limit: int | None) -> None:
+        """Choose the next token of each answer, record its probability, and append it."""
+        log_probabilities_BV = checked_log_probabilities(logits_BV, step=len(answers[0].emitted) + 1)
+        tokens_B = self._choose(
+            logits_BV,
+            [answer.read for answer in answers],
+            lambda: [answer.draws[len(answer.emitted)] for answer in answers],
+        )
+        gains = log_probabilities_BV.gather(1, tokens_B[:, None]).squeeze(1).tolist()
+        for row, (answer, token, gain) in enumerate(zip(answers, tokens_B.tolist(), gains, strict=True)):
+            answer.log_probability += gain
+            if self.watcher.top:
+                answer.steps.append(answer.step(token, log_probabilities_BV[row], self.watcher.top))
+            answer.append(token, self.settings, self.eos_ids, limit, self.watcher)
+
+    def _choose(self, logits_BV: Tensor, read: Sequence[Sequence[int]], draws: Callable[[], Sequence[float]]) -> Tensor:
+        """Return the token that comes after what each row has read, shape (B,); `draws` gives a number a row."""
+        scores_BV = logits_BV
+        if self.settings.repetition_penalty != 1:
+            seen_BV = torch.zeros_like(logits_BV, dtype=torch.bool)
+            for row, ids in enumerate(read):
+                seen_BV[row, ids] = True
+            scores_BV = penalise_repetition(logits_BV, seen_BV, self.settings.repetition_penalty)
+        assert self.constraints is not None
+        scores_BV = self.constraints.apply(scores_BV, read)
+        if self.settings.samples:
+            return draw(narrow(scores_BV, self.settings), draws())
+        return scores_BV.argmax(dim=-1)
+
+    def _stream(self, before: Sequence[int]) -> TextStream | None:
+        return None if self.tokenizer is None else TextStream(self.tokenizer, self.settings.stop, before)
+
+
+def _taken(places: Sequence[int], busy: int, closed: bool) -> int:
+    """Return how many of the waiting prompts begin now.
+
+    Prompts are read together: while others are being answered, a quarter of the places has to be free.
+
+    Args:
+        places: How many may be answered beside each waiting prompt, itself included.
+        busy: Prompts that are being answered.
+        closed: Whether none may join them.
+    """
+    taken = 0
+    while taken < len(places) and busy + taken < places[taken] and not closed:
+        taken += 1
+    return taken if not busy or taken == len(places) or 4 * taken >= places[0] else 0
+
+
+def _going_on(context: Any, answers: list[Answer]) -> list[Answer]:
+    """Return the answers that have not ended; the others leave the batch."""
+    kept = [row for row, answer in enumerate(answers) if answer.finish_reason is None]
+    if kept:
+        context.select(kept)
+    return [answers[row] for row in kept]
 
 
 def check_stops(settings: DecodingSettings, tokenizer: Any) -> None:
@@ -169,38 +236,6 @@ def longest_answer(settings: DecodingSettings, limit: int | None, before: Sequen
     """Return how many tokens an answer can have, by the settings and by the positions left behind `before`."""
     # The last token need not be read any more, so one more than the positions can stand in a row.
     return settings.max_new_tokens if limit is None else min(settings.max_new_tokens, limit - len(before) + 1)
-
-
-def _take(
-    logits_BV: Tensor,
-    answers: list[_Answer],
-    settings: DecodingSettings,
-    constraints: Constraints,
-    watcher: Watcher,
-) -> list[int]:
-    """Choose the next token of each answer and record its probability."""
-    log_probabilities_BV = checked_log_probabilities(logits_BV, step=len(answers[0].emitted) + 1)
-    scores_BV = logits_BV
-    if settings.repetition_penalty != 1:
-        seen_BV = torch.zeros_like(logits_BV, dtype=torch.bool)
-        for row, answer in enumerate(answers):
-            seen_BV[row, answer.read] = True
-        scores_BV = penalise_repetition(logits_BV, seen_BV, settings.repetition_penalty)
-    scores_BV = constraints.apply(scores_BV, [answer.read for answer in answers])
-    if settings.samples:
-        tokens_B = draw(narrow(scores_BV, settings), [answer.uniforms.random() for answer in answers])
-    else:
-        tokens_B = scores_BV.argmax(dim=-1)
-    tokens: list[int] = tokens_B.tolist()
-    gains = log_probabilities_BV.gather(1, tokens_B[:, None]).squeeze(1).tolist()
-    for row, (answer, token, gain) in enumerate(zip(answers, tokens, gains, strict=True)):
-        answer.log_probability += gain
-        if watcher.top:
-            best = log_probabilities_BV[row].exp().topk(min(watcher.top, logits_BV.shape[1]))
-            candidates = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
-            probability = float(log_probabilities_BV[row, token].exp())
-            answer.steps.append(Step(tuple(answer.read[-8:]), candidates, token, probability))
-    return tokens
 
 
 def checked_log_probabilities(logits_BV: Tensor, step: int) -> Tensor:
@@ -219,36 +254,3 @@ def checked_log_probabilities(logits_BV: Tensor, step: int) -> Tensor:
             f"diverged."
         )
     return logits_BV - total_B1
-
-
-def _follow(
-    answer: _Answer,
-    token: int,
-    settings: DecodingSettings,
-    eos_ids: Collection[int],
-    limit: int | None,
-    watcher: Watcher,
-) -> None:
-    """Append `token` to the answer, and find out whether the answer ends with it."""
-    answer.read.append(token)
-    answer.emitted.append(token)
-    if watcher.on_step is not None and answer.steps:
-        watcher.on_step(answer.prompt, answer.sample, answer.steps[-1])
-    piece = ""
-    if token in eos_ids:
-        answer.finish_reason = "eos"
-    elif answer.stream is not None:
-        piece = answer.stream.push(token)
-        if answer.stream.stopped:
-            answer.finish_reason = "stop"
-    if answer.finish_reason is None:
-        if len(answer.emitted) >= settings.max_new_tokens:
-            answer.finish_reason = "length"
-        elif limit is not None and len(answer.read) > limit:
-            answer.finish_reason = "context"
-    if answer.finish_reason is not None and answer.stream is not None:
-        piece += answer.stream.close()
-    if piece:
-        answer.pieces.append(piece)
-        if watcher.on_text is not None:
-            watcher.on_text(answer.prompt, answer.sample, piece)

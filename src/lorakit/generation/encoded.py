@@ -10,6 +10,7 @@ from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from lorakit.errors import LorakitError
+from lorakit.generation import caching
 from lorakit.generation.context import Context, check_length, position_limit
 
 
@@ -21,6 +22,9 @@ class EncodedContext:
 
     continues = False
     """Whether an answer goes on from its prompt; here it is a text of its own."""
+
+    joins = False
+    """Whether rows that were read apart may go on with these; a decoder here counts its positions from one start."""
 
     def __init__(self, model: PreTrainedModel, sources: Sequence[Sequence[int]]) -> None:
         """Lay `sources` side by side; nothing is computed before `read_prompts`.
@@ -39,7 +43,7 @@ class EncodedContext:
         self.before: list[list[int]] = [[decoder_start(model)] for _ in sources]
         """What stands before each answer, read by the decoder."""
         config = model.config.get_text_config(decoder=True)
-        self._cache = EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
+        self._cache = EncoderDecoderCache(caching.growing(config), DynamicCache(config=config))
 
     def read_prompts(self) -> Tensor:
         """Run the encoder on all sources, and the decoder's first step; returns logits (B, V), float32."""
@@ -53,19 +57,29 @@ class EncodedContext:
         self._mask_BT = mask_BT.to(device)
         encoder = self.model.get_encoder()
         self._encoded_BTD = encoder(input_ids=ids_BT.to(device), attention_mask=self._mask_BT).last_hidden_state
-        return self.read(torch.tensor([start for (start,) in self.before], device=device))
+        return self.read(torch.tensor(self.before, device=device))[:, -1]
 
-    def read(self, tokens_B: Tensor) -> Tensor:
-        """Append one token to each answer, shape (B,); returns the logits of the next one, shape (B, V), float32."""
+    def read(self, tokens_BN: Tensor) -> Tensor:
+        """Append tokens to each answer, shape (B, N); returns logits of the one after each, (B, N, V), float32."""
         output = self.model(
             encoder_outputs=BaseModelOutput(last_hidden_state=self._encoded_BTD),
             attention_mask=self._mask_BT,
-            decoder_input_ids=tokens_B[:, None],
+            decoder_input_ids=tokens_BN,
             past_key_values=self._cache,
             use_cache=True,
         )
-        logits_BV: Tensor = output.logits[:, -1].float()
-        return logits_BV
+        logits_BNV: Tensor = output.logits.float()
+        return logits_BNV
+
+    @property
+    def forgets(self) -> bool:
+        """Whether what the decoder read last can be dropped again."""
+        return caching.forgets(self._cache.self_attention_cache)
+
+    def forget(self, count: int) -> None:
+        """Drop the last `count` tokens of each answer."""
+        for layer in self._cache.self_attention_cache.layers if count else ():
+            layer.forget(count)
 
     def select(self, rows: Sequence[int]) -> None:
         """Go on with these rows, in this order; a row may be left out, or stand more than once."""

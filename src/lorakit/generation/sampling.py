@@ -65,9 +65,18 @@ def narrow(logits_BV: Tensor, settings: DecodingSettings) -> Tensor:
     return logits_BV
 
 
-def stream_of(seed: int, prompt: int, sample: int) -> random.Random:
-    """Return the random numbers of one answer: they depend on the seed, the prompt's number and the sample's alone."""
-    return random.Random(f"{seed} {prompt} {sample}")
+class Draws:
+    """The random numbers of one answer: they depend on the seed, the prompt's number and the sample's alone."""
+
+    def __init__(self, seed: int, prompt: int, sample: int) -> None:
+        self._stream = random.Random(f"{seed} {prompt} {sample}")
+        self._drawn: list[float] = []
+
+    def __getitem__(self, place: int) -> float:
+        """Return the number in [0, 1) that chooses the token at `place`, from 0."""
+        while len(self._drawn) <= place:
+            self._drawn.append(self._stream.random())
+        return self._drawn[place]
 
 
 def draw(logits_BV: Tensor, uniforms: Sequence[float]) -> Tensor:

@@ -52,7 +52,7 @@ class Conversation:
         Raises:
             LorakitError: The text alone is longer than the model's positions.
         """
-        from lorakit.generation.decoding import Watcher
+        from lorakit.generation.answers import Watcher
 
         prompt, dropped = self._prompt(text)
         pieces: list[str] = []

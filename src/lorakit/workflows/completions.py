@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from lorakit.workflows.prompt_text import Prompt
 
 if TYPE_CHECKING:
-    from lorakit.generation.decoding import FinishReason, Generation, Step
+    from lorakit.generation.answers import FinishReason, Generation, Step
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from lorakit.errors import LorakitError
 from lorakit.generation.dealing import by_length
 from lorakit.generation.settings import DecodingSettings
 from lorakit.types import PromptStyle
-from lorakit.workflows import quantizing
+from lorakit.workflows import quantizing, speeding
 from lorakit.workflows.completions import Completion
 from lorakit.workflows.framing_sources import check_writes, source_framing
 from lorakit.workflows.placing import check_place, place
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from lorakit.adapters.bundle import Target
-    from lorakit.generation.decoding import Generation, Step, Watcher
+    from lorakit.generation.answers import Generation, Step, Watcher
+    from lorakit.generation.speculation import Drafter
 
 
 class Writer:
@@ -43,6 +44,10 @@ class Writer:
         """Tokens the model can read; None where nothing bounds it."""
         self.model = model
         """In eval mode, on its device."""
+        self.drafter: Drafter | None = None
+        """Proposes tokens where one answer is written at a time."""
+        self.alone = False
+        """Whether answers are written one at a time, so that each has drafts."""
         self._encoder = TextEncoder(target.tokenizer, self.style)
         self._source = source_framing(target, raw)
 
@@ -124,7 +129,7 @@ class Writer:
             The number of a prompt and its `num_samples` answers, in the order of the prompts. Where an error or Ctrl-C
             cuts the work short, the finished ones behind a gap come before it is raised.
         """
-        from lorakit.generation.decoding import Watcher
+        from lorakit.generation.answers import Watcher
 
         watcher = watcher or Watcher()
         if settings.num_beams > 1 and watcher.top:
@@ -135,19 +140,23 @@ class Writer:
         # An answer that was trained apart from its prompt, as one in a conversation, is a text of its own.
         joined = self.style.format == "text" and all(isinstance(prompt, str) for prompt in prompts)
         ready: dict[int, list[Completion]] = {}
-        done = given = 0
+        whole: set[int] = set()
+        given = 0
         try:
-            for found in self._batches(encoded, settings, joined, watcher):
-                for answer in found:
-                    ready.setdefault(answer.prompt, []).append(Completion.of(prompts[answer.prompt], answer))
-                done += len(found) // settings.num_samples
+            for answer in self._answers(encoded, settings, joined, watcher):
+                group = ready.setdefault(answer.prompt, [])
+                group.append(Completion.of(prompts[answer.prompt], answer))
+                if len(group) < settings.num_samples:
+                    continue
+                group.sort(key=lambda completion: completion.sample)
+                whole.add(answer.prompt)
                 if on_done is not None:
-                    on_done(done)
-                while given in ready:
+                    on_done(len(whole))
+                while given in whole:
                     yield given, ready.pop(given)
                     given += 1
         except (KeyboardInterrupt, LorakitError):
-            yield from sorted(ready.items(), key=lambda item: item[0])
+            yield from ((number, ready[number]) for number in sorted(ready) if number in whole)
             raise
 
     def _encode_from(self, place: str | None, prompt: Prompt) -> list[int]:
@@ -158,11 +167,11 @@ class Writer:
                 raise
             raise LorakitError(f"{place}: {error}") from error
 
-    def _batches(
+    def _answers(
         self, encoded: list[list[int]], settings: DecodingSettings, joined: bool, watcher: Watcher
-    ) -> Iterator[list[Generation]]:
+    ) -> Iterator[Generation]:
         from lorakit.generation.beams import beam_search
-        from lorakit.generation.decoding import decode
+        from lorakit.generation.decoding import decoded
 
         ends, tokenizer = self.target.eos_ids, self.target.tokenizer
         if settings.num_beams > 1:
@@ -170,13 +179,22 @@ class Writer:
                 answer = beam_search(self.model, ids, settings, ends, tokenizer, joined=joined, number=number)
                 if watcher.on_text is not None:
                     watcher.on_text(number, 0, answer.text)
-                yield [answer]
+                yield answer
             return
-        for numbers in by_length([len(ids) for ids in encoded], settings):
-            prompts = [encoded[number] for number in numbers]
-            yield decode(
-                self.model, prompts, settings, ends, tokenizer, joined=joined, watcher=watcher, numbers=numbers
-            )
+        batches = by_length([len(ids) for ids in encoded], settings)
+        numbers = [number for batch in batches for number in batch]
+        yield from decoded(
+            self.model,
+            [encoded[number] for number in numbers],
+            settings,
+            ends,
+            tokenizer,
+            numbers=numbers,
+            joined=joined,
+            watcher=watcher,
+            drafter=self.drafter,
+            at_once=[1 if self.alone else len(batch) for batch in batches for _ in batch],
+        )
 
 
 def open_writer(
@@ -188,6 +206,8 @@ def open_writer(
     dtype: str = "auto",
     raw: bool = False,
     fast: bool = True,
+    quantize: str | None = None,
+    speculate: str | None = None,
 ) -> Writer:
     """Load a target for writing; a LoRA pair is folded into the weights in memory.
 
@@ -199,22 +219,25 @@ def open_writer(
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
         raw: Read prompts as they are, without the framing of the target's training.
         fast: Take the fast paths, which compute the same numbers up to rounding.
+        quantize: `int8` where `Writer.quantize` will be called: then what it replaces is not prepared.
+        speculate: `prompt` writes one answer at a time, with drafts from what was read (`PromptLookup`).
 
     Raises:
-        LorakitError: The target or its base is not found or damaged, writes no text, or the device is not there.
+        LorakitError: The target or its base is not found or damaged, writes no text, or the device is not there; or
+            its attention cannot take drafts back.
     """
     check_place(device, dtype)
     from lorakit.adapters.bundle import open_target
-    from lorakit.fast import activations, products
 
     opened = open_target(str(target), revision, base)
     check_writes(opened)
     chosen_device, chosen_dtype = place(device, dtype, opened.base.family)
     model = opened.load(chosen_dtype, "sdpa", chosen_device, merge=True)
     writer = Writer(opened, cast("PreTrainedModel", model), raw)
-    if fast and (chosen_device, chosen_dtype) == ("cpu", "float32"):
-        activations.fuse(writer.model)
-        products.take(writer.model)
+    if fast and chosen_device == "cpu" and chosen_dtype != "float16":
+        writer.drafter = speeding.speed_up(writer.model, quantize is not None)
+    if speculate is not None:
+        writer.drafter, writer.alone = speeding.lookup(writer.model), True
     return writer
 
 
@@ -228,7 +251,9 @@ def generate(
     device: str = "auto",
     dtype: str = "auto",
     raw: bool = False,
+    fast: bool = True,
     quantize: str | None = None,
+    speculate: str | None = None,
     on_text: Callable[[int, int, str], None] | None = None,
     on_step: Callable[[int, int, Step], None] | None = None,
 ) -> list[Completion]:
@@ -243,7 +268,10 @@ def generate(
         device: `auto`, `cpu`, `cuda` or `mps`.
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
         raw: Read prompts as they are, without the framing of the target's training.
+        fast: Take the fast paths, which compute the same numbers up to rounding.
         quantize: `int8` holds weights in 8 bits, on a processor: several times as fast, scores change a little.
+        speculate: `prompt` drafts tokens from what stood in the prompt, one answer at a time: the same text, sooner
+            where answers quote.
         on_text: Takes (prompt, sample, piece) as whole characters become certain.
         on_step: Takes (prompt, sample, step); steps hold the five most probable tokens.
 
@@ -253,11 +281,13 @@ def generate(
     Raises:
         LorakitError: Anything the caller can put right; the message says what.
     """
-    from lorakit.generation.decoding import Watcher
+    from lorakit.generation.answers import Watcher
 
     quantizing.check_quantize(quantize, device, dtype)
+    speeding.check_speculate(speculate, settings)
     device, dtype = ("cpu", "float32") if quantize else (device, dtype)
-    writer = open_writer(target, base=base, revision=revision, device=device, dtype=dtype, raw=raw)
+    how: dict[str, Any] = {"raw": raw, "fast": fast, "quantize": quantize, "speculate": speculate}
+    writer = open_writer(target, base=base, revision=revision, device=device, dtype=dtype, **how)
     single = isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], Mapping))
     listed = cast("Sequence[Prompt]", [prompts] if single else prompts)
     if quantize is not None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from lorakit.generation.decoding import Generation
+    from lorakit.generation.answers import Generation
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from lorakit.generation.decoding import Generation
+    from lorakit.generation.answers import Generation
 
 NEW_TOKENS = 24
 """Longest continuation of a probe."""
@@ -77,7 +77,8 @@ def _as_rows(scores: Tensor) -> Tensor:
 
 def _written(model: Any, target: Target, examples: Sequence[Example]) -> list[Generation]:
     """Return the greedy continuation of each example; nothing for a model that does not write."""
-    from lorakit.generation.decoding import Watcher, decode
+    from lorakit.generation.answers import Watcher
+    from lorakit.generation.decoding import decode
     from lorakit.generation.settings import DecodingSettings
 
     if not heads.writes(target.head):

@@ -7,11 +7,13 @@ from lorakit.families import Family
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""Other names that a dtype may be given by."""
 
 
 def check_place(device: str, dtype: str) -> None:
     """Raise LorakitError for a device or a dtype that no computer has; loads nothing."""
-    for name, given, accepted in (("device", device, DEVICES), ("dtype", dtype, DTYPES)):
+    for name, given, accepted in (("device", device, DEVICES), ("dtype", SHORT.get(dtype, dtype), DTYPES)):
         if given not in accepted:
             listed = f"{', '.join(accepted[:-1])} or {accepted[-1]}"
             raise LorakitError(f'{name} is "{given}"; must be {listed}. {nearest(given, accepted)}'.rstrip())
@@ -32,13 +34,15 @@ def place(device: str = "auto", dtype: str = "auto", *families: Family) -> tuple
 
     Args:
         device: `auto` (the accelerator where there is one), `cpu`, `cuda` or `mps`.
-        dtype: `auto` (bfloat16 on a GPU that has it, float32 elsewhere), `float32`, `bfloat16` or `float16`.
+        dtype: `auto` (bfloat16 on a GPU that has it, float32 elsewhere), `float32`, `bfloat16` or `float16`, or one of
+            `SHORT`.
         *families: Of the models.
 
     Raises:
         LorakitError: No such device or dtype, this computer does not have the device, or a model outgrows the dtype.
     """
     check_place(device, dtype)
+    dtype = SHORT.get(dtype, dtype)
     check_range(dtype, *families)
     import torch
 

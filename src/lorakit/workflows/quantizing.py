@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lorakit.errors import LorakitError, nearest
+from lorakit.workflows.placing import SHORT
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -21,7 +22,7 @@ def check_quantize(quantize: str | None, device: str, dtype: str) -> None:
         return
     if quantize not in WIDTHS:
         raise LorakitError(f'quantize is "{quantize}"; must be int8. {nearest(quantize, WIDTHS)}'.rstrip())
-    if device not in ("auto", "cpu") or dtype not in ("auto", "float32"):
+    if device not in ("auto", "cpu") or SHORT.get(dtype, dtype) not in ("auto", "float32"):
         raise LorakitError(
             "--quantize int8 rounds float32 weights and computes on the processor; leave out --device and --dtype."
         )
