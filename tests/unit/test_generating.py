@@ -49,3 +49,13 @@ def test_the_batches_of_a_call_do_not_change_what_is_drawn(gpt2_folder, monkeypa
     together = [answer.text for answer in lorakit.generate(gpt2_folder, prompts, settings)]
     monkeypatch.setattr("lorakit.workflows.generating.by_length", lambda lengths, _: [[2], [0], [1]])
     assert [answer.text for answer in lorakit.generate(gpt2_folder, prompts, settings)] == together
+
+
+@pytest.mark.parametrize(("least", "drafts"), [(1, True), (20_000_000, False)])
+def test_small_models_write_without_drafts_in_8_bits(gpt2_folder, monkeypatch, least, drafts):
+    from lorakit.fast import products
+    from lorakit.workflows import generating, speeding
+
+    monkeypatch.setattr(products, "has_vnni", lambda: True)
+    monkeypatch.setattr(speeding, "_LEAST_WEIGHTS", least)
+    assert (generating.open_writer(gpt2_folder, device="cpu").drafter is not None) is drafts

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 WAYS = ("prompt",)
 """Drafts that can be asked for; those in 8 bits are taken where they are faster."""
 
+_LEAST_WEIGHTS = 20_000_000
+"""Reading fewer weights than these takes less time than all else in a step, so that drafts would save none."""
+
 
 def check_speculate(speculate: str | None, settings: DecodingSettings | None) -> None:
     """Raise LorakitError where drafts cannot be written so, or serve no purpose; loads nothing."""
@@ -43,7 +46,8 @@ def speed_up(model: PreTrainedModel, quantized: bool) -> Drafter | None:
     if quantized:
         return None
     products.take(model)
-    return RoundedDrafts(model) if products.has_vnni() else None
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    return RoundedDrafts(model) if products.has_vnni() and weights >= _LEAST_WEIGHTS else None
 
 
 def lookup(model: PreTrainedModel) -> Drafter:
