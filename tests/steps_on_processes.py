@@ -1,4 +1,7 @@
-"""Two steps of every objective on however many processes this was started with: ``torchrun ... FOLDER FILE``."""
+"""Two steps of every objective on however many processes this was started with: ``torchrun ... FOLDER FILE [cut]``.
+
+With `cut` each process holds a part of the weights.
+"""
 
 from __future__ import annotations
 
@@ -7,34 +10,52 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch.distributed.tensor import DTensor
 
-from every_objective import CASES, Case, Workshop
+from every_objective import CASES, RATE, Case, Workshop
+from lorakit.checkpoints import shards
+from lorakit.checkpoints.finding import find
+from lorakit.training import optim, sharding
 from lorakit.training.evaluation import evaluate
 from lorakit.training.loop import train_window
+from lorakit.training.run import Run
 
 
-def two_steps(shop: Workshop, case: Case) -> dict[str, torch.Tensor]:
+def prepared(run: Run, cut: bool, model_folder: Path) -> Run:
+    """Spread a run over the processes: a whole model on each, or a part of its weights."""
+    if not cut:
+        model, optimizer = run.accelerator.prepare(run.model, run.optimizer)
+        return replace(run, model=model, optimizer=optimizer)
+    world = run.accelerator.num_processes
+    sharding.shard(run.model, find(str(model_folder)).family, run.accelerator.device, world)
+    for name, weight in run.model.named_parameters():
+        assert isinstance(weight, DTensor), name
+        assert weight.to_local().numel() < weight.numel() or weight.shape[0] < world, name
+    return replace(run, optimizer=optim.build(run.model, run.optim, RATE), sharded=True)
+
+
+def two_steps(shop: Workshop, case: Case, cut: bool) -> dict[str, torch.Tensor]:
     """Return the weights after a step of seven rows and one of a single row, and what an evaluation then finds.
 
     Steps are cut into micro-batches, and of the second one some process has no row.
     """
     run, examples = shop.run(case)
-    model, optimizer = run.accelerator.prepare(run.model, run.optimizer)
-    run = replace(run, model=model, optimizer=optimizer, budget=2 * max(map(len, examples)))
+    run = prepared(replace(run, budget=2 * max(map(len, examples))), cut, shop.model(case))
     for epoch, rows in enumerate((examples[:7], examples[7:])):
         train_window(run, rows, epoch + 1, epoch)
     scores = evaluate(run, examples[:5])
     found = {name: torch.tensor(value) for name, value in {**scores.losses, **scores.shares}.items()}
-    return {**found, **{name: weight.detach() for name, weight in run.bare_model.named_parameters()}}
+    shards.settle(run.bare_model)
+    return {**found, **{name: shards.whole(weight.detach()) for name, weight in run.bare_model.named_parameters()}}
 
 
-def every_objective(folder: Path) -> dict[str, torch.Tensor]:
+def every_objective(folder: Path, cut: bool = False) -> dict[str, torch.Tensor]:
     """Return `two_steps` of all cases, the name of the case before each."""
     shop = Workshop(folder)
     return {
         f"{name}: {key}": value.contiguous()
         for name, case in CASES.items()
-        for key, value in two_steps(shop, case).items()
+        for key, value in two_steps(shop, case, cut).items()
     }
 
 
@@ -44,7 +65,7 @@ if __name__ == "__main__":
 
     from lorakit.workflows.launching import leave_group
 
-    trained = every_objective(Path(sys.argv[1]))
+    trained = every_objective(Path(sys.argv[1]), cut=sys.argv[3:] == ["cut"])
     trained["processes"] = torch.tensor(PartialState().num_processes)
     if PartialState().is_main_process:
         save_file(trained, sys.argv[2])

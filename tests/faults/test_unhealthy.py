@@ -132,16 +132,16 @@ def test_a_reporter_that_fails_is_left_out_with_a_line_and_the_run_goes_on(tmp_p
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_full_disk_is_said_and_the_states_before_stay(tmp_path, monkeypatch, gpt2_folder, pairs_file, code):
-    from lorakit.training import state
+    from lorakit.checkpoints import shards
 
-    write_stream = state.write_stream
+    write_stream = shards.write_stream
 
     def full(file, infos, producer):
         if "step-00000002" in str(file):
             raise OSError(code, os.strerror(code))
         write_stream(file, infos, producer)
 
-    monkeypatch.setattr(state, "write_stream", full)
+    monkeypatch.setattr(shards, "write_stream", full)
     with pytest.raises(CheckpointError, match=r"the disk is full: .*step-00000002 was not written"):
         train(tmp_path / "run", gpt2_folder, pairs_file, train__save_every=1)
     left = sorted(folder.name for folder in (tmp_path / "run" / "checkpoints").iterdir())

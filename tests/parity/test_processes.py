@@ -1,10 +1,6 @@
 """Two processes on CPUs take the steps of one: the same loss curve and the same weights."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,11 +9,11 @@ from safetensors.torch import load_file
 
 from conftest import PAIRS
 from every_objective import CASES, Workshop
+from processes import TRAIN, launch, options
 from runs import metrics, train, weights
 from steps_on_processes import every_objective
 
 TESTS = Path(__file__).parents[1]
-TRAIN = ("-m", "lorakit", "train")
 SETTINGS = {
     "data__eval_rows": 1,
     "train__epochs": 2,
@@ -25,49 +21,6 @@ SETTINGS = {
     "train__evaluate_every": 2,
     "optim__learning_rate": 3e-3,
 }
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return str(listener.getsockname()[1])
-
-
-def launch(kind, *arguments):
-    port = free_port()
-    starters = {
-        "accelerate": [
-            "accelerate.commands.launch",
-            "--multi_gpu",
-            "--num_processes",
-            "2",
-            "--main_process_port",
-            port,
-        ],
-        "torchrun": ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", port],
-        "accelerate without --multi_gpu": ["accelerate.commands.launch", "--cpu", "--num_processes", "2"],
-    }
-    environment = {
-        **{name: value for name, value in os.environ.items() if name not in ("WORLD_SIZE", "RANK", "LOCAL_RANK")},
-        "OMP_NUM_THREADS": "1",
-        "ACCELERATE_USE_CPU": "true",
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
-    }
-    command = [sys.executable, "-m", *starters[kind], *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
-
-
-def options(model, data, **values):
-    """Arguments of `lorakit train` that equal those of `runs.train`."""
-    given = {
-        "train.device": "cpu",
-        "train.dtype": "float32",
-        "train.sample_answers": 0,
-        **{key.replace("__", "."): value for key, value in values.items()},
-    }
-    sets = [word for key, value in given.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-    return ["--model", model, "--data", data, *sets]
 
 
 @pytest.fixture(scope="module")
@@ -124,12 +77,13 @@ def test_a_launcher_that_starts_one_process_where_two_were_asked_for_is_an_error
     assert not (tmp_path / "run").exists()
 
 
-def test_two_processes_take_the_steps_of_one_with_every_objective(tmp_path):
+@pytest.mark.parametrize("cut", [[], ["cut"]], ids=["whole weights", "parts of the weights"])
+def test_two_processes_take_the_steps_of_one_with_every_objective(tmp_path, cut):
     """Weights after two steps, and the losses and shares of an evaluation."""
     Workshop.filled(tmp_path)
     expected = every_objective(tmp_path)
     output = tmp_path / "of two.safetensors"
-    finished = launch("torchrun", TESTS / "steps_on_processes.py", tmp_path, output)
+    finished = launch("torchrun", TESTS / "steps_on_processes.py", tmp_path, output, *cut)
     assert finished.returncode == 0, finished.stderr[-3000:]
     found = load_file(output)
     assert found.pop("processes") == 2

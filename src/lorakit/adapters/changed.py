@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorakit.checkpoints import streams, ties, weights
+from lorakit.checkpoints import shards, ties, weights
 from lorakit.errors import CheckpointError
 from lorakit.types import Head
 
@@ -21,9 +21,7 @@ WEIGHTS = "trained.safetensors"
 
 def write(folder: Path, model: nn.Module) -> None:
     """Write every tensor that learns, in float32."""
-    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    infos = {name: streams.TensorInfo("F32", tuple(weight.shape)) for name, weight in trained.items()}
-    streams.write_stream(folder / WEIGHTS, infos, lambda name: trained[name].detach().float())
+    shards.write(folder / WEIGHTS, shards.trained(model), widened=True)
 
 
 def read(folder: Path, skeleton: PreTrainedModel, trained: tuple[str, ...]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorakit.adapters.changed import check_new
 from lorakit.adapters.lora_config import CONFIG, LoraFile
-from lorakit.checkpoints import streams, ties, token_rows, weights
+from lorakit.checkpoints import shards, ties, token_rows, weights
 from lorakit.checkpoints.finding import quiet
 from lorakit.errors import CheckpointError
 from lorakit.types import Head, HeadTask
@@ -122,13 +122,17 @@ def _check_rows(adapter: LoraFile, model: PreTrainedModel, folder: Path) -> None
         )
 
 
-def write(folder: Path, model: PeftModel, base: str, revision: str | None) -> None:
-    """Write PEFT's pair of files, in float32; the base is named by its identity, never by a path."""
+def weights_of(model: PeftModel) -> dict[str, Tensor]:
+    """Return what the file of an adapter holds, by the names that it has there; the model's own memory."""
     from peft import get_peft_model_state_dict
 
-    pairs = get_peft_model_state_dict(model, save_embedding_layers=False)
-    infos = {name: streams.TensorInfo("F32", tuple(tensor.shape)) for name, tensor in pairs.items()}
-    streams.write_stream(folder / WEIGHTS, infos, lambda name: pairs[name].float())
+    found: dict[str, Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return found
+
+
+def write(folder: Path, model: PeftModel, base: str, revision: str | None) -> None:
+    """Write PEFT's pair of files, in float32; the base is named by its identity, never by a path."""
+    shards.write(folder / WEIGHTS, weights_of(model), widened=True)
     config: dict[str, Any] = model.peft_config["default"].to_dict()
     config |= {"base_model_name_or_path": base, "revision": revision, "inference_mode": True, "auto_mapping": None}
     plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}

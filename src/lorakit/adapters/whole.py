@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from lorakit.checkpoints import streams, ties, weights
+from lorakit.checkpoints import shards, ties, weights
 from lorakit.checkpoints.heads import config_keys
 from lorakit.types import Head
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from transformers import PreTrainedModel
 
     from lorakit.checkpoints.finding import Checkpoint
@@ -34,22 +34,15 @@ _COMPANIONS = (
 
 def write(folder: Path, model: nn.Module, base: Checkpoint, head: Head) -> None:
     """Write `model`, in float32, as a transformers folder; a tied output layer is stored once."""
+    shards.write(folder / weights.SINGLE, weights_of(model), widened=True)
+    write_companions(folder, base, "float32", cast("PreTrainedModel", model), head)
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return what the file of a whole model holds, by name; the model's own memory."""
     parameters = dict(model.named_parameters())
     tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - parameters.keys()
-    plain = cast("PreTrainedModel", model)
-    stored = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
-    infos = {
-        name: streams.TensorInfo(
-            "F32" if tensor.is_floating_point() else streams.dtype_name(tensor), tuple(tensor.shape)
-        )
-        for name, tensor in stored.items()
-    }
-    streams.write_stream(
-        folder / weights.SINGLE,
-        infos,
-        lambda name: stored[name].float() if stored[name].is_floating_point() else stored[name],
-    )
-    write_companions(folder, base, "float32", plain, head)
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
 
 
 def write_companions(

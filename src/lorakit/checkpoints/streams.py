@@ -134,7 +134,7 @@ def raw_bytes(tensor: Tensor) -> memoryview:
 
 
 def write_stream(
-    file: Path,
+    file: Path | None,
     infos: Mapping[str, TensorInfo],
     producer: Callable[[str], Tensor],
     metadata: Mapping[str, str] | None = None,
@@ -142,7 +142,8 @@ def write_stream(
     """Write a safetensors file tensor by tensor: the header first, then what `producer` returns for each name.
 
     Args:
-        file: Written in place; call it inside `folders.whole_folder`.
+        file: Written in place; call it inside `folders.whole_folder`. None: every tensor is produced, in the same
+            order, and nothing is written.
         infos: Dtype and shape of each tensor; places are worked out here.
         producer: Called once a name; only one tensor is held at a time.
         metadata: As for `write_pieces`.
@@ -172,6 +173,10 @@ def write_pieces(
     """
     # Wide elements first: each tensor then starts at a multiple of its element size.
     names = sorted(infos, key=lambda name: (-_DTYPES[infos[name].dtype][1], name))
+    if file is None:
+        for name in names:
+            producer(name)
+        return
     header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     position = 0
     for name in names:

@@ -46,8 +46,7 @@ def evaluate(run: Run, examples: Sequence[Example]) -> Scores:
     trials: dict[str, float] = defaultdict(float)
     try:
         with torch.no_grad(), run.computing():
-            batches, weight = run.batches(examples)
-            for batch in batches:
+            for batch, weight in run.batches(examples):
                 if run.accelerator.num_processes == 1:
                     run.signals.check()
                 for term, count in run.objective.counts(batch).items():

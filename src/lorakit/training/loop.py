@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from lorakit.checkpoints import shards
 from lorakit.errors import DataError, Interrupted, TrainingError
 from lorakit.training import state as states
 from lorakit.training.checks import reached
@@ -151,16 +152,18 @@ def train_window(run: Run, examples: Sequence[Example], step: int, epoch: int = 
     Raises:
         TrainingError: No row holds a label, or the loss or the gradient is not finite; the weights are unchanged.
     """
-    batches, weight = run.batches(examples, epoch)
+    batches = run.batches(examples, epoch)
     world = run.accelerator.num_processes
-    counts = _window_counts(run, batches, weight)
+    counts = _window_counts(run, batches)
     losses = []
     try:
-        for batch in batches:
+        for number, (batch, weight) in enumerate(batches, 1):
             if world == 1:
                 run.signals.check()
-            last = batch is batches[-1]
-            with nullcontext() if last else run.accelerator.no_sync(run.model):
+            # Parts are added up after each micro-batch: kept whole until the last, gradients would be as large as all
+            # weights that learn.
+            exchanged = number == len(batches) or run.sharded
+            with nullcontext() if exchanged else run.accelerator.no_sync(run.model):
                 with run.computing(), run.reading(batch):
                     sums = run.objective.loss_sums(run.model, run.placed(batch))
                     terms = [sums[term] * (weight * world / counts[term]) for term in sums if counts.get(term)]
@@ -168,11 +171,12 @@ def train_window(run: Run, examples: Sequence[Example], step: int, epoch: int = 
                 run.accelerator.backward(loss)
             losses.append(loss.detach() / world)
         learned = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
-        norm = float(torch.nn.utils.clip_grad_norm_(learned, run.optim.clip))
+        norm = float(shards.whole(torch.nn.utils.clip_grad_norm_(learned, run.optim.clip)))
         values = torch.stack(losses).float()
         (mean,) = run.total([float(values.sum())])
         if not (math.isfinite(mean) and math.isfinite(norm)):
-            raise TrainingError(f"{_not_finite(step, mean, norm, batches, values, examples)}{_wider(run)}.")
+            computed = [batch for batch, _ in batches]
+            raise TrainingError(f"{_not_finite(step, mean, norm, computed, values, examples)}{_wider(run)}.")
         if step == 1:
             run.reporters.report(NoteEvent(reached(run.bare_model, run.optimizer.param_groups), routine=True))
         run.optimizer.step()
@@ -181,10 +185,10 @@ def train_window(run: Run, examples: Sequence[Example], step: int, epoch: int = 
     return mean, norm
 
 
-def _window_counts(run: Run, batches: Sequence[Batch], weight: float) -> dict[str, float]:
+def _window_counts(run: Run, batches: Sequence[tuple[Batch, float]]) -> dict[str, float]:
     """Return each term's number of labels in the window over all processes; the place where a signal is shared."""
     local: dict[str, float] = defaultdict(float)
-    for batch in batches:
+    for batch, weight in batches:
         for term, count in run.objective.counts(batch).items():
             local[term] += weight * count
     terms = sorted(local)
@@ -248,17 +252,20 @@ def _save(run: Run, state: State) -> None:
         device = run.accelerator.device
         stacked = run.accelerator.gather(gathered[0].to(device)[None])
         gathered = [part.cpu() for part in stacked]
-    if run.accelerator.is_main_process:
-        optimizer = getattr(run.optimizer, "optimizer", run.optimizer)
-        states.save(run.folder, state, run.bare_model, optimizer, gathered)
-        if run.frontier is not None:
-            run.frontier.flush()
+    optimizer = getattr(run.optimizer, "optimizer", run.optimizer)
+    first = run.accelerator.is_main_process
+    if first or run.sharded:
+        states.save(run.folder, state, run.bare_model, optimizer, gathered, writes=first)
+    if run.frontier is not None:
+        run.frontier.flush()
     run.accelerator.wait_for_everyone()
 
 
 def _saved_before(run: Run, state: State) -> str:
     """Save what was learned before a step that failed, and return what is to be said about it."""
-    if all(bool(weight.isfinite().all()) for weight in run.bare_model.parameters() if weight.requires_grad):
+    weights = shards.trained(run.bare_model).values()
+    (broken,) = run.total([sum(not bool(shards.held(weight).isfinite().all()) for weight in weights)])
+    if not broken:
         _save(run, state)
         return f"The weights before this step are finite and saved in {states.folder_of(run.folder, state.step)}."
     kept = states.folder_of(run.folder, state.best_step)

@@ -23,6 +23,11 @@ def gradients_and_moments(model: nn.Module) -> int:
     return sum(weight.numel() for weight in model.parameters() if weight.requires_grad) * (4 + 8)
 
 
+def weights(model: nn.Module) -> int:
+    """Return the bytes of all weights, a tied one counted once."""
+    return sum(weight.numel() * weight.element_size() for weight in model.parameters())
+
+
 def held(device: torch.device) -> int:
     """Return the bytes held now: on a CPU by the whole process, libraries and weights included."""
     if device.type == "cuda":

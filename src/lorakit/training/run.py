@@ -50,29 +50,44 @@ class Run:
     """Estimated bytes of one more token computed at once (`training/memory.py`)."""
     frontier: Frontier | None = None
     """Where frozen lower blocks are computed once."""
+    sharded: bool = False
+    """Whether each process holds a part of the weights (`training/sharding.py`)."""
 
     @property
     def bare_model(self) -> nn.Module:
         """The model without the wrapper of several processes."""
         return self.accelerator.unwrap_model(self.model)
 
-    def batches(self, examples: Sequence[Example], epoch: int | None = None) -> tuple[list[Batch], float]:
-        """Return this process's part of `examples` as micro-batches, and the weight of their losses and counts.
+    def batches(self, examples: Sequence[Example], epoch: int | None = None) -> list[tuple[Batch, float]]:
+        """Return this process's part of `examples` as micro-batches, each with the weight of its losses and counts.
 
         Random masks are those of `epoch`, from 0; without one, those of evaluations.
 
-        With fewer rows than processes, one without rows gets a row of another one with weight 0, because all have to
-        take part in the exchange of sums and gradients; otherwise the weight is 1.
+        The weight is 1, but 0 for a row that another process computes too: with fewer rows than processes, one without
+        rows gets such a row, because all have to take part in the exchange of sums and gradients. Where weights lie in
+        parts, each forward pass gathers them from all processes, so that all need equally many micro-batches.
         """
         mine = share(examples, self.accelerator.process_index, self.accelerator.num_processes)
         # An evaluation holds all scores of its labels, and no states for a backward pass.
         budget = self.budget if epoch is not None else -(-self.budget // 4)
-        parts = micro_batches(mine or examples[:1], budget, self.packed)
+        parts = micro_batches(mine, budget, self.packed) if mine else []
+        idle = [[min(examples, key=len)]] * (self._most(len(parts)) - len(parts))
+        weights = [1.0] * len(parts) + [0.0] * len(idle)
+        parts += idle
         batches = [self.objective.collate(part, self.packed, epoch) for part in parts]
-        if self.frontier is not None and mine:
-            pairs = zip(batches, parts, strict=True)
-            batches = [replace(batch, keys=self.frontier.keys(part)) for batch, part in pairs]
-        return batches, 1.0 if mine else 0.0
+        if self.frontier is not None:
+            batches = [
+                replace(batch, keys=self.frontier.keys(part)) if weight else batch
+                for batch, part, weight in zip(batches, parts, weights, strict=True)
+            ]
+        return list(zip(batches, weights, strict=True))
+
+    def _most(self, count: int) -> int:
+        """Return how many micro-batches this process takes that has `count` of its own."""
+        if not self.sharded:
+            return max(1, count)
+        counts: Tensor = self.accelerator.gather(torch.tensor([count], device=self.accelerator.device))
+        return int(counts.max())
 
     def placed(self, batch: Batch) -> Batch:
         """Return `batch` on this process's device."""

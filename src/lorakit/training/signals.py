@@ -16,6 +16,11 @@ from lorakit.errors import Interrupted
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
+def _launched() -> bool:
+    """Whether a launcher started this process as one of several; it ends those that do not leave in time."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 class Asked(Exception):
     """Raised by `Signals.check` where the loop can stop; the loop saves and turns it into `Interrupted`."""
 
@@ -36,6 +41,8 @@ class Signals:
         self.consequence = "nothing was written"
         """What a signal that comes now leaves behind, for its message."""
         self._remembering = False
+        self._passed_on = False
+        """Whether a signal has come to one of several processes: their launcher sends it once more."""
         self._before: dict[int, Any] = {}
 
     def check(self) -> None:
@@ -45,7 +52,7 @@ class Signals:
 
     @contextmanager
     def remembered(self) -> Iterator[None]:
-        """Within this block a signal waits for `check`, and a second one leaves at once."""
+        """Within this block a signal waits for `check`; a second one leaves at once, but one of several processes."""
         self._remembering = True
         try:
             yield
@@ -68,6 +75,9 @@ class Signals:
             signal.signal(number, handler)
 
     def _obey(self, number: int, _: FrameType | None) -> None:
+        if self._passed_on:
+            return
+        self._passed_on = _launched()
         if not self._remembering:
             raise Interrupted(number, f"stopped by {signal.Signals(number).name}; {self.consequence}.")
         if self.number is not None:

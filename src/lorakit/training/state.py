@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lorakit.checkpoints import shards
 from lorakit.checkpoints.folders import check_hashes, whole_folder
-from lorakit.checkpoints.streams import TensorInfo, dtype_name, write_stream
 from lorakit.errors import CheckpointError, TrainingError
 
 WEIGHTS, OPTIMIZER, RANDOM, PROGRESS = (
@@ -67,7 +66,8 @@ def save(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     random_states: list[Tensor],
-) -> Path:
+    writes: bool = True,
+) -> None:
     """Write the state of `state.step`; older states than the newest two and the best are removed afterwards.
 
     Args:
@@ -76,23 +76,28 @@ def save(
         model: Unwrapped; only weights that learn are written.
         optimizer: Its moments, by position of the weight.
         random_states: Generator states of each process, uint8, shape (K,) each.
+        writes: Whether this process writes; the others hand over their parts of weights and moments.
     """
-    folder = folder_of(run_folder, state.step)
-    with whole_folder(folder, own=True) as aside:
-        _write(aside / WEIGHTS, {name: weight for name, weight in model.named_parameters() if weight.requires_grad})
-        moments = {
-            f"{index}.{name}": value
-            for index, entries in optimizer.state_dict()["state"].items()
-            for name, value in entries.items()
-            if isinstance(value, Tensor)
-        }
-        _write(aside / OPTIMIZER, moments)
-        _write(aside / RANDOM, {str(rank): value for rank, value in enumerate(random_states)})
+    weights = shards.trained(model)
+    moments = {
+        f"{index}.{name}": value
+        for index, entries in optimizer.state_dict()["state"].items()
+        for name, value in entries.items()
+        if isinstance(value, Tensor)
+    }
+    if not writes:
+        shards.write(None, weights)
+        shards.write(None, moments)
+        return
+    with whole_folder(folder_of(run_folder, state.step), own=True) as aside:
+        # safetensors' own writer reports a full disk as an error of its own kind, and needs all tensors at once.
+        shards.write(aside / WEIGHTS, weights)
+        shards.write(aside / OPTIMIZER, moments)
+        shards.write(aside / RANDOM, {str(rank): value for rank, value in enumerate(random_states)})
         (aside / PROGRESS).write_text(json.dumps(asdict(state), indent=1) + "\n", encoding="utf-8")
     for step, old in _folders(run_folder)[_KEPT:]:
         if step != state.best_step:
             shutil.rmtree(old, ignore_errors=True)
-    return folder
 
 
 def newest(run_folder: Path) -> tuple[Path, list[str]]:
@@ -125,10 +130,16 @@ def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, rank:
         index, _, name = key.partition(".")
         # The step count of a fused optimizer lives beside its weights.
         moments.setdefault(int(index), {})[name] = value.to(device)
+    learned = [weight for group in optimizer.param_groups for weight in group["params"]]
+    if moments and max(moments) >= len(learned):
+        raise TrainingError(
+            f"{folder.name} holds moments of {max(moments) + 1} weights; this run trains {len(learned)}."
+        )
+    for index, entries in moments.items():
+        for name, value in entries.items():
+            if value.shape == learned[index].shape:
+                entries[name] = shards.cut_like(learned[index], value)
     current = optimizer.state_dict()
-    count = sum(len(group["params"]) for group in current["param_groups"])
-    if moments and max(moments) >= count:
-        raise TrainingError(f"{folder.name} holds moments of {max(moments) + 1} weights; this run trains {count}.")
     optimizer.load_state_dict({"state": moments, "param_groups": current["param_groups"]})
     random_states = load_file(folder / RANDOM)
     if str(rank) not in random_states:
@@ -150,7 +161,7 @@ def restore_weights(folder: Path, model: nn.Module) -> None:
     if not check_hashes(folder):
         raise TrainingError(f"{folder} is not whole or no longer there; start the run anew with --force.")
     saved = load_file(folder / WEIGHTS)
-    learned = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    learned = shards.trained(model)
     if saved.keys() != learned.keys():
         strange = sorted(saved.keys() ^ learned.keys())
         raise TrainingError(f"{folder.name} does not fit this model: {', '.join(strange[:3])} stand on one side only.")
@@ -158,7 +169,7 @@ def restore_weights(folder: Path, model: nn.Module) -> None:
         for name, weight in learned.items():
             if saved[name].shape != weight.shape:
                 raise TrainingError(f"{folder.name}: {name} is {tuple(saved[name].shape)}, not {tuple(weight.shape)}.")
-            weight.copy_(saved[name])
+            weight.copy_(shards.cut_like(weight, saved[name]))
 
 
 def random_state() -> Tensor:
@@ -175,12 +186,6 @@ def set_random_state(state: Tensor) -> None:
     torch.set_rng_state(state[:size].clone())
     if torch.cuda.is_available() and state.numel() > size:
         torch.cuda.set_rng_state(state[size:].clone())
-
-
-def _write(file: Path, tensors: Mapping[str, Tensor]) -> None:
-    # safetensors' own writer reports a full disk as an error of its own kind, and needs all tensors on the CPU at once.
-    infos = {name: TensorInfo(dtype_name(tensor), tuple(tensor.shape)) for name, tensor in tensors.items()}
-    write_stream(file, infos, lambda name: tensors[name].detach())
 
 
 def _folders(run_folder: Path) -> list[tuple[int, Path]]:

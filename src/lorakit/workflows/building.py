@@ -63,8 +63,15 @@ class Built:
         return not self.packing_note
 
 
-def build(recipe: Recipe, rows: Rows, device: torch.device, world: int) -> Built:
+def build(recipe: Recipe, rows: Rows, device: torch.device, world: int, sharded: bool = False) -> Built:
     """Load the checkpoint, choose attention and precision, and let the method's weights learn.
+
+    Args:
+        recipe: As it runs.
+        rows: Prepared for it.
+        device: Where this process computes.
+        world: Number of processes.
+        sharded: Whether weights will be cut over them; the model then stays on the processor, whole, until it is.
 
     Raises:
         CheckpointError: The weights cannot be read.
@@ -73,8 +80,14 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int) -> Built
     checkpoint = rows.checkpoint
     width = getattr(recipe.method, "quantize_base", None)
     check_installed(width)
-    # A base that is to be rounded may not fit as it is where it will compute.
-    model, fresh, attention, packing_note = _loaded(recipe, rows, device if width is None else torch.device("cpu"))
+    if width is not None and sharded:
+        raise LorakitError(
+            f"method.quantize_base is {width}, and Accelerate's config asks for FSDP2, which cannot cut rounded weights. "
+            "Leave one of the two out: a rounded base is a quarter or an eighth of one in float32."
+        )
+    # A base that is to be rounded or cut may not fit as it is where it will compute.
+    there = device if width is None and not sharded else torch.device("cpu")
+    model, fresh, attention, packing_note = _loaded(recipe, rows, there)
     base_parameters = sum(weight.numel() for weight in model.parameters())
     torch.manual_seed(recipe.train.seed)
     with quiet():
@@ -90,8 +103,12 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int) -> Built
         silence_frozen(model, checkpoint.family)
     precision, precision_note = choose(recipe.train.dtype, device)
     taken = quicken(model, recipe.speed, precision)
-    budget, per_token, recomputed = _budget(recipe, rows, model, device, world, 2 if precision == "bfloat16" else 4)
-    expected = memory.held(device) + memory.gradients_and_moments(model) + budget * per_token
+    to_come = memory.gradients_and_moments(model)
+    if sharded:
+        to_come = (to_come + memory.weights(model)) // world
+    bytes_each = 2 if precision == "bfloat16" else 4
+    budget, per_token, recomputed = _budget(recipe, rows, model, device, world, bytes_each, to_come)
+    expected = memory.held(device) + to_come + budget * per_token
     return Built(
         model=model,
         trainable=trainable,
@@ -244,11 +261,12 @@ def _never_packed(recipe: Recipe, rows: Rows) -> str:
 
 
 def _budget(
-    recipe: Recipe, rows: Rows, model: PreTrainedModel, device: torch.device, world: int, bytes_each: int
+    recipe: Recipe, rows: Rows, model: PreTrainedModel, device: torch.device, world: int, bytes_each: int, to_come: int
 ) -> tuple[int, int, bool]:
     """Return the tokens computed at once, the bytes of each, and whether blocks are computed again; then they are.
 
-    That is done unasked where not even the longest row would fit.
+    That is done unasked where not even the longest row would fit. `to_come` are the bytes of what is not there yet:
+    gradients, moments, and of a model that is to be cut its part.
     """
     scored = model.get_output_embeddings()
     vocabulary = len(rows.objective.head.labels) if scored is None else scored.weight.shape[0]
@@ -257,7 +275,7 @@ def _budget(
         # What an evaluation holds, which computes a quarter at once (`Run.batches`).
         share /= 4
     longest = max(rows.report.longest, max(len(example) for example in rows.evaluation))
-    free = memory.free_bytes(device) - memory.gradients_and_moments(model)
+    free = memory.free_bytes(device) - to_come
     each = memory.per_token(rows.checkpoint.config, vocabulary, share, bytes_each)
     asked = recipe.train.gradient_checkpointing
     recomputed = asked is True or (asked == "auto" and longest * each > free and memory.recomputable(model))

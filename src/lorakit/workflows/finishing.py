@@ -8,13 +8,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from lorakit import methods
-from lorakit.adapters import card
+from lorakit.adapters import card, stored
 from lorakit.adapters.bundle import Target, adapter_fingerprint, open_target, write_bundle
 from lorakit.adapters.manifest import Base, Manifest, library_versions, write_manifest
 from lorakit.checkpoints import heads
@@ -61,32 +61,46 @@ class Finished:
     """Evaluation loss in nats over the base as it is, where it was rounded in training and there was room."""
 
 
-def finish(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: State, local: dict[str, str]) -> Finished:
+def finish(
+    loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: State, local: dict[str, str]
+) -> Finished | None:
     """Write the bundle of the best step aside, check it as others will read it, and put it into the run folder.
 
     Args:
         loaded: The recipe as it ran.
         rows: The rows of the run.
         built: The model as it was made ready.
-        run: After `loop.fit`, with the weights of the best step.
+        run: After `loop.fit`, with the weights of the best step. Where they lie in parts, every process calls this.
         state: What `loop.fit` returned.
         local: Entries of local.json.
+
+    Returns:
+        What was written; None on a process that only handed over its parts.
 
     Raises:
         TrainingError: The bundle read back does not give the same scores.
     """
     model = run.bare_model.eval()
+    first = run.accelerator.is_main_process
     manifest = _manifest(loaded, rows, built, run, state)
-    recipe = resolved_yaml(loaded, shared=True)
     proof = run.folder / "checkpoints" / "bundle"
-    with whole_folder(proof, own=True) as aside:
-        tokenizer = rows.checkpoint.tokenizer if rows.checkpoint.new_tokens is not None else None
-        write_bundle(aside, model, manifest, rows.checkpoint, recipe, local, tokenizer)
+    if first:
+        recipe = resolved_yaml(loaded, shared=True)
+        with whole_folder(proof, own=True) as aside:
+            tokenizer = rows.checkpoint.tokenizer if rows.checkpoint.new_tokens is not None else None
+            write_bundle(aside, model, manifest, rows.checkpoint, recipe, local, tokenizer)
+    else:
+        stored.hand_over(model, methods.FORMS[loaded.recipe.method.name])
+    if run.sharded:
+        run.accelerator.wait_for_everyone()
     target = open_target(str(proof), base=_base_argument(rows, manifest))
     width, speed = getattr(loaded.recipe.method, "quantize_base", None), loaded.recipe.speed
     difference = _difference(model, target, speed, width, built, run, rows.evaluation[:_PROBES])
+    if not first:
+        return None
     as_is = None if width is None else loss_as_is(target, speed, built, run)
-    answers, stopped = _answers(target, rows, run, width, loaded.recipe.train.sample_answers)
+    asked = loaded.recipe.train.sample_answers
+    answers, stopped = (0, 0) if run.sharded else _answers(target, rows, run, width, asked)
     written = {"answers": answers, "answers_that_stop": stopped} if answers else {}
     told = {} if as_is is None else {"evaluation_loss_base_as_is": as_is}
     metrics = {**manifest.metrics, **told, **written, "reload_difference": difference}
@@ -117,6 +131,8 @@ def _manifest(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: S
         speed.append("tokens")
     if run.frontier is not None:
         speed.append("frontier")
+    if run.sharded:
+        speed.append(f"fsdp2 over {run.accelerator.num_processes} processes")
     writes = heads.writes(rows.objective.head)
     ends = [example.labels[-1:] for example in rows.evaluation] if writes else []
     answered = {int(end) for last in ends for end in last if end >= 0}
@@ -172,20 +188,20 @@ def _difference(
 ) -> float:
     """Return the largest difference of scores between `model` and the bundle read back, in the training precision.
 
-    The weights of `model` are let go in between: two models at once may be more than there is room for.
+    The weights of `model` are let go in between: two models at once may be more than there is room for. Where they lie
+    in parts, one process may have no room for even one: there the bundle is read back into `model` itself, whose frozen
+    weights are those that its base was found to have.
 
     Raises:
         TrainingError: They differ; on a CPU by anything at all, on an accelerator by more than its kernels vary.
     """
     device = run.accelerator.device
     trained = _all_scores(model, built, run, examples)
-    for weight in model.parameters():
-        weight.data = weight.data.new_empty(0)
-        weight.grad = None
-    fresh = as_trained(target, width, built.attention, device, merge=False)
-    for name, weight in fresh.named_parameters():
-        weight.requires_grad = name in built.trainable.names
-    quicken(fresh, speed, built.precision)
+    if run.sharded:
+        fresh = model
+        stored.read_back(target.folder, model, cast(stored.Form, target.form))
+    else:
+        fresh = _replaced(model, target, speed, width, built, device)
     pairs = list(zip(trained, _all_scores(fresh, built, run, examples), strict=True))
     difference = max(float((one - other).abs().max()) for one, other in pairs)
     scale = max(float(one.abs().max()) for one, _ in pairs)
@@ -197,8 +213,23 @@ def _difference(
     return difference
 
 
+def _replaced(
+    model: nn.Module, target: Target, speed: SpeedSettings, width: Width | None, built: Built, device: torch.device
+) -> nn.Module:
+    """Let the weights of `model` go, and return the model of a bundle, made as fast as `model` was."""
+    for weight in model.parameters():
+        weight.data = weight.data.new_empty(0)
+        weight.grad = None
+    fresh = as_trained(target, width, built.attention, device, merge=False)
+    for name, weight in fresh.named_parameters():
+        weight.requires_grad = name in built.trainable.names
+    quicken(fresh, speed, built.precision)
+    return fresh
+
+
 def _all_scores(model: nn.Module, built: Built, run: Run, examples: Sequence[Example]) -> list[Tensor]:
-    _align(model)
+    if not run.sharded:
+        _align(model)
     with torch.no_grad(), compute(built.precision, run.accelerator.device):
         return [_scores(model, run, example) for example in examples]
 

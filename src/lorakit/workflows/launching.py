@@ -5,12 +5,32 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lorakit.errors import LorakitError
 from lorakit.recipe import Recipe
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from lorakit.families import Family
+
 Result = TypeVar("Result")
+
+_REFUSED = {
+    "ACCELERATE_USE_DEEPSPEED": (
+        "DeepSpeed, which clips and steps within its backward pass, before anything has seen whether the gradient is "
+        "finite, and keeps its moments in pickles. FSDP2 cuts the same things over processes"
+    ),
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM, which lorakit does not know",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism_config; lorakit cuts weights over all processes alike",
+}
+"""What `accelerate launch` sets for what its config asks for -> what is said about it."""
+_REFUSED_OF_FSDP = {
+    "FSDP_OFFLOAD_PARAMS": "fsdp_offload_params: weights that wait in the host's memory are not supported",
+    "FSDP_ACTIVATION_CHECKPOINTING": "fsdp_activation_checkpointing: set train.gradient_checkpointing=true instead",
+}
+_CONFIG = "examples/accelerate/fsdp2.yaml is a config that works."
 
 
 def accelerator_for(recipe: Recipe, folder: Path) -> Any:
@@ -19,10 +39,14 @@ def accelerator_for(recipe: Recipe, folder: Path) -> Any:
     Gradient accumulation and mixed precision are the loop's own: Accelerate's would divide the loss once more.
 
     Raises:
-        LorakitError: Several processes were asked for and one was started, or the device is not there.
+        LorakitError: Several processes were asked for and one was started, the device is not there, or Accelerate's
+            config asks for what lorakit does not do.
     """
     import torch
     from accelerate import Accelerator
+    from accelerate.utils import GradientAccumulationPlugin
+
+    _check_config()
 
     device = recipe.train.device
     if device == "cuda" and not torch.cuda.is_available():
@@ -33,7 +57,8 @@ def accelerator_for(recipe: Recipe, folder: Path) -> Any:
     accelerator = Accelerator(
         cpu=device == "cpu",
         mixed_precision="no",
-        gradient_accumulation_steps=1,
+        # Given as a number it would give way to what `accelerate launch` or the environment says.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         log_with=list(recipe.train.trackers) or None,
         project_dir=str(folder),
     )
@@ -46,7 +71,57 @@ def accelerator_for(recipe: Recipe, folder: Path) -> Any:
             f"{asked} asked for, and {accelerator.num_processes} found each other. On CPUs start them with: "
             f"ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 -m lorakit train ..."
         )
+    if shards() and accelerator.num_processes == 1:
+        raise LorakitError("Accelerate's config asks for FSDP, and one process was started: nothing can be cut.")
     return accelerator
+
+
+def shards() -> bool:
+    """Whether Accelerate was asked to cut weights over the processes (FSDP).
+
+    Its own answer (`distributed_type`) would be no on processors, without a word.
+    """
+    return _is_on("ACCELERATE_USE_FSDP")
+
+
+def shard(model: nn.Module, family: Family, accelerator: Any) -> None:
+    """Cut `model` over the processes, as Accelerate's config says; see `training.sharding.shard`."""
+    from lorakit.training import sharding
+
+    reshards = os.environ.get("FSDP_RESHARD_AFTER_FORWARD", "true").lower() != "false"
+    sharding.shard(model, family, accelerator.device, accelerator.num_processes, reshards)
+
+
+def notes(accelerator: Any) -> list[str]:
+    """Return a line for what Accelerate's config says and lorakit does in its own way."""
+    told = []
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if asked not in ("no", ""):
+        told.append(f"mixed_precision: {asked} of Accelerate's config is passed over; train.dtype decides")
+    if shards():
+        told.append(f"weights, gradients and moments are cut over {accelerator.num_processes} processes (FSDP2)")
+    return told
+
+
+def _is_on(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() in ("1", "true", "yes", "on")
+
+
+def _check_config() -> None:
+    """Refuse what Accelerate's config can ask for and lorakit does not do: passed over, it would be missed."""
+    for variable, what in _REFUSED.items():
+        if _is_on(variable):
+            raise LorakitError(f"Accelerate's config asks for {what}. {_CONFIG}")
+    if not shards():
+        return
+    version = os.environ.get("FSDP_VERSION", "1")
+    if version != "2":
+        raise LorakitError(f"Accelerate's config asks for FSDP with fsdp_version: {version}; must be 2. {_CONFIG}")
+    for variable, what in _REFUSED_OF_FSDP.items():
+        if _is_on(variable):
+            raise LorakitError(f"Accelerate's config asks for {what}. {_CONFIG}")
+    # Else transformers would read the checkpoint on the first process alone, and leave the others without weights.
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
 
 
 def _check_trackers(recipe: Recipe) -> None:

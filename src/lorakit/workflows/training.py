@@ -150,7 +150,7 @@ def _prepare(
     from lorakit.adapters.bundle import open_target
     from lorakit.workflows import stored_recipe
     from lorakit.workflows.building import build, follow_parent
-    from lorakit.workflows.launching import after_first
+    from lorakit.workflows.launching import after_first, shards
     from lorakit.workflows.preparing import prepare_rows
 
     loaded = follow_parent(given, open_target(given.recipe.model.name, given.recipe.model.revision))
@@ -159,7 +159,7 @@ def _prepare(
     if begun is not None:
         stored_recipe.check_rows(begun, output, loaded.recipe.data, rows.stamps())
     loaded = with_default_rate(loaded, rows.objective.name, width(rows.checkpoint.config))
-    built = build(loaded.recipe, rows, accelerator.device, accelerator.num_processes)
+    built = build(loaded.recipe, rows, accelerator.device, accelerator.num_processes, shards())
     return Prepared(
         given=given,
         loaded=loaded,
@@ -198,9 +198,10 @@ def _run(
         run.reporters.close()
     signals.consequence = f"all steps are saved, the result is not written yet. {_go_on(folder.final)}"
     finished = None
-    if prepared.speaks:
+    if prepared.speaks or run.sharded:
         local = stored_recipe.as_local(prepared.given, prepared.rows.stamps())
         finished = finish(prepared.loaded, prepared.rows, prepared.built, run, state, local)
+    if prepared.speaks:
         folder.finish()
     finished = from_first(accelerator, finished)
     return TrainResult(folder.final, prepared, state, judge(state), finished)
@@ -219,21 +220,25 @@ def _assemble(
     from lorakit.training import state as states
     from lorakit.training.reporters import MetricsFile, Reporters, Trackers
     from lorakit.training.run import Run
-    from lorakit.workflows import stored_recipe
+    from lorakit.workflows import launching, stored_recipe
     from lorakit.workflows.prefix import frontier_of
 
     recipe, rows, built = prepared.loaded.recipe, prepared.rows, prepared.built
-    optimizer = optim.build(built.model, recipe.optim, recipe.learning_rate)
-    state, notes = states.State(), []
+    sharded, model = launching.shards(), built.model
+    random = states.random_state()
+    if sharded:
+        launching.shard(model, rows.checkpoint.family, accelerator)
+    optimizer = bare = optim.build(model, recipe.optim, recipe.learning_rate)
+    if not sharded:
+        model, optimizer = accelerator.prepare(model, optimizer)
+    states.set_random_state(random)
+    state, notes = states.State(), launching.notes(accelerator)
     if resume:
         newest, damaged = states.newest(folder.work)
-        state = states.load(newest, built.model, optimizer, accelerator.process_index, accelerator.device)
-        notes = [f"going on after step {state.step:,}", *damaged]
+        state = states.load(newest, built.model, bare, accelerator.process_index, accelerator.device)
+        notes += [f"going on after step {state.step:,}", *damaged]
     elif prepared.speaks:
         stored_recipe.write(prepared.given, rows.stamps(), folder.work)
-    resumed_random = states.random_state()
-    model, optimizer = accelerator.prepare(built.model, optimizer)
-    states.set_random_state(resumed_random)
     listeners: list[Reporter] = []
     if prepared.speaks:
         listeners = [*reporters, MetricsFile(folder.work / "metrics.jsonl", state.step if resume else None)]
@@ -257,6 +262,7 @@ def _assemble(
         precision=built.precision,
         reporters=Reporters(listeners),
         signals=signals,
+        sharded=sharded,
     )
     run.frontier, told = frontier_of(run, recipe, rows)
     return run, state, [*notes, told] if told else notes

@@ -1,0 +1,88 @@
+"""Two processes on CPUs, each with a part of the weights (FSDP2), take the steps of one that has them whole."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import PAIRS
+from processes import TRAIN, command, launch, options, surroundings
+from runs import metrics, train, weights
+
+TESTS = Path(__file__).parents[1]
+SETTINGS = {
+    "data__eval_rows": 1,
+    "train__epochs": 2,
+    "train__rows_per_step": 7,
+    "train__micro_batch_tokens": 40,
+    "train__evaluate_every": 2,
+    "optim__learning_rate": 3e-3,
+}
+SHARDED = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    file = tmp_path_factory.mktemp("rows") / "pairs.jsonl"
+    file.write_text("".join(f"{json.dumps(pair)}\n" for pair in PAIRS), encoding="utf-8")
+    return file
+
+
+# Adam would make a step out of the rounding of a gradient that is 0, as that of a key's bias.
+FULL = {"method__name": "full", "optim__name": "sgd", "optim__momentum": 0.9, "optim__learning_rate": 0.1}
+
+
+@pytest.mark.parametrize(("kind", "changes"), [("accelerate with fsdp", {}), ("torchrun", FULL)], ids=["lora", "full"])
+def test_two_processes_with_parts_of_the_weights_take_the_steps_of_one(tmp_path, gpt2_folder, pairs, kind, changes):
+    """The two have different numbers of micro-batches, and of the last step of an epoch one has no row."""
+    settings = {**SETTINGS, **changes}
+    expected = train(tmp_path / "alone", gpt2_folder, pairs, **settings).folder
+    output = tmp_path / "of two"
+    arguments = options(gpt2_folder, pairs, **settings)
+    finished = launch(kind, *TRAIN, *arguments, "-o", output, **SHARDED)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert "fsdp2 over 2 processes" in json.loads((output / "manifest.json").read_text())["speed"]
+    for found, line in zip(metrics(output), metrics(expected), strict=True):
+        assert found["loss"] == pytest.approx(line["loss"], abs=1e-5)
+        if line["kind"] == "step":
+            assert found["gradient_norm"] == pytest.approx(line["gradient_norm"], rel=1e-4)
+    whole = weights(output)
+    for name, tensor in weights(expected).items():
+        assert torch.allclose(whole[name], tensor, atol=1e-5), name
+
+
+@pytest.mark.parametrize("variables", [{}, SHARDED], ids=["whole weights", "parts of the weights"])
+def test_a_signal_to_one_process_stops_both_and_they_resume_bit_for_bit(tmp_path, gpt2_folder, pairs, variables):
+    finished = launch("torchrun", TESTS / "stopped_on_processes.py", tmp_path, gpt2_folder, pairs, **variables)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    expected, resumed = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
+    assert expected.keys() == resumed.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(resumed[name], tensor), name
+    assert metrics(tmp_path / "stopped") == metrics(tmp_path / "whole")
+
+
+def test_a_signal_to_a_launcher_and_its_processes_is_one_signal(tmp_path, gpt2_folder, pairs):
+    """As SLURM sends it: each process gets it a second time, from the launcher, while it saves."""
+    output = tmp_path / "run"
+    arguments = options(gpt2_folder, pairs, **{**SETTINGS, "train__epochs": 400, "train__evaluate_every": 1000})
+    words = command("torchrun", *TRAIN, *arguments, "-o", output)
+    with subprocess.Popen(words, env=surroundings(), stderr=subprocess.PIPE, start_new_session=True) as started:
+        while "gradient_norm" not in _text(output / "metrics.jsonl"):
+            assert started.poll() is None, started.stderr.read().decode()
+            time.sleep(0.02)
+        os.killpg(started.pid, signal.SIGTERM)
+        said = started.stderr.read().decode()
+    assert "stopped by SIGTERM after step" in said, said[-3000:]
+    assert "left at once" not in said
+    states = sorted((output / "checkpoints").glob("step-*"))
+    assert int(states[-1].name.removeprefix("step-")) == metrics(output)[-1]["step"] > 0
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8") if file.exists() else ""
