@@ -1,62 +1,116 @@
-"""Several processes of one machine: the first one encodes the rows, the others find them."""
+"""What Accelerate was started with: read by its own loader, refused where lorakit does something else."""
 
-import threading
+import os
+import shlex
+import subprocess
+from pathlib import Path
 
-from lorakit.errors import DataError
-from lorakit.workflows.launching import after_first
+import pytest
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
 
+from lorakit.errors import LorakitError
+from lorakit.workflows import launching
+from runs import recipe
 
-class Process:
-    """One of two processes, played by a thread."""
-
-    num_processes = 2
-
-    def __init__(self, first, barrier):
-        self.is_local_main_process, self.wait_for_everyone = first, barrier.wait
-
-
-def both(work, shared=True):
-    """Call `after_first` on two processes, the second one begun first; return what each came to, and the order."""
-    barrier, order, ends = threading.Barrier(2, timeout=20), [], {}
-
-    def run(first):
-        def named():
-            order.append(first)
-            return work(first)
-
-        try:
-            ends[first] = after_first(Process(first, barrier), shared, named)
-        except DataError as error:
-            ends[first] = str(error)
-
-    threads = [threading.Thread(target=run, args=(first,)) for first in (False, True)]
-    for thread in threads:
-        thread.start()
-        thread.join(0.05)
-    for thread in threads:
-        thread.join()
-    return ends, order
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "examples" / "accelerate").glob("*.yaml"))
 
 
-def test_the_first_process_of_a_machine_works_before_the_others():
-    kept = []
-
-    def work(first):
-        found = list(kept)
-        kept.append("rows")
-        return found
-
-    assert both(work) == ({True: [], False: ["rows"]}, [True, False])
+@pytest.fixture
+def given(tmp_path):
+    return recipe(tmp_path, "rows.csv").recipe
 
 
-def test_where_the_first_process_fails_the_others_do_not_wait_for_ever():
-    def work(first):
-        raise DataError(f"rows are broken, says {first}")
+def launched(words: list[str], monkeypatch):
+    """What `accelerate launch` makes of its words, and the environment in which it would start the processes."""
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    arguments, *_ = _validate_launch_command(launch_command_parser().parse_args([*words, "-m", "lorakit", "train"]))
+    environment = prepare_multi_gpu_env(arguments)
+    return arguments, environment
 
-    ends, _ = both(work)
-    assert ends == {True: "rows are broken, says True", False: "rows are broken, says False"}
+
+def test_there_is_a_config_for_each_way():
+    assert [config.stem for config in CONFIGS] == ["ddp", "fsdp2"]
 
 
-def test_nobody_waits_where_nothing_is_shared():
-    _, order = both(lambda first: None, shared=False)
-    assert order == [False, True]
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stem)
+def test_a_config_of_the_examples_is_one_that_accelerate_reads_and_lorakit_takes(config, monkeypatch):
+    _, found = launched(["--config_file", str(config)], monkeypatch)
+    for name, value in found.items():
+        monkeypatch.setenv(name, value)
+    launching._check_config()
+    assert launching.shards() == (config.stem == "fsdp2")
+    assert launching._reshards()
+    assert found["ACCELERATE_MIXED_PRECISION"] == "no"
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed, which clips and steps within its backward pass"),
+        ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "Megatron-LM"),
+        ({"ACCELERATE_USE_PARALLELISM_CONFIG": "true"}, "parallelism_config"),
+        ({"ACCELERATE_USE_FSDP": "true"}, "fsdp_version: 1; must be 2"),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_OFFLOAD_PARAMS": "true"}, "fsdp_offload_params"),
+        (
+            {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_ACTIVATION_CHECKPOINTING": "true"},
+            "train.gradient_checkpointing=true instead",
+        ),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, "one process was started"),
+    ],
+)
+def test_what_lorakit_does_not_do_is_refused(given, tmp_path, monkeypatch, variables, said):
+    monkeypatch.setattr(os, "environ", {**os.environ, **variables})
+    with pytest.raises(LorakitError, match=said):
+        launching.accelerator_for(given, tmp_path)
+
+
+def test_adafactor_has_no_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "environ", {**os.environ, "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"})
+    asked = recipe(tmp_path, "rows.csv", method="full", optim={"name": "adafactor", "learning_rate": 1e-3}).recipe
+    with pytest.raises(LorakitError, match="adafactor"):
+        launching.accelerator_for(asked, tmp_path)
+
+
+def test_an_accumulation_count_of_the_environment_does_not_divide_the_loss(given, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    assert launching.accelerator_for(given, tmp_path).gradient_accumulation_steps == 1
+
+
+def test_a_precision_of_the_config_is_told_to_be_passed_over(given, tmp_path, monkeypatch):
+    accelerator = launching.accelerator_for(given, tmp_path)
+    assert launching.notes(accelerator) == []
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    assert launching.notes(accelerator) == [
+        "mixed_precision: fp16 of Accelerate's config is passed over; train.dtype decides"
+    ]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_the_slurm_script_starts_what_accelerate_and_lorakit_take(tmp_path, monkeypatch, begun):
+    """`srun` and `scontrol` stand for a cluster of two machines, on the second of which this runs."""
+    commands = {"scontrol": "echo first-host; echo second-host", "srun": 'exec "$@"', "accelerate": 'printf "%q " "$@"'}
+    for name, text in commands.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    run = tmp_path / "my run"
+    if begun:
+        (run / "checkpoints").mkdir(parents=True)
+    slurm = {"SLURM_JOB_NODELIST": "a[1-2]", "SLURM_NNODES": "2", "SLURM_NODEID": "1"}
+    finished = subprocess.run(
+        ["bash", "examples/slurm.sh", "recipe.yaml", run],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, **slurm, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )
+    words = shlex.split(finished.stdout)
+    start = words.index("-m")
+    assert words[start + 1 :] == ["lorakit", "train", *(["--resume"] if begun else ["recipe.yaml"]), "-o", str(run)]
+    monkeypatch.chdir(ROOT)
+    asked, found = launched(words[1:start], monkeypatch)
+    assert asked.rdzv_endpoint == "first-host:29500"
+    assert (asked.nnodes, asked.nproc_per_node, asked.node_rank) == ("2", "8", 1)
+    assert found["FSDP_VERSION"] == "2"

@@ -47,6 +47,11 @@ def accelerator_for(recipe: Recipe, folder: Path) -> Any:
     from accelerate.utils import GradientAccumulationPlugin
 
     _check_config()
+    if shards() and recipe.optim.name == "adafactor":
+        raise LorakitError(
+            "optim.name is adafactor, whose means of whole rows and columns cannot be cut over processes, as "
+            "Accelerate's config asks for (FSDP). Use adamw, or a config without FSDP."
+        )
 
     device = recipe.train.device
     if device == "cuda" and not torch.cuda.is_available():
@@ -88,8 +93,11 @@ def shard(model: nn.Module, family: Family, accelerator: Any) -> None:
     """Cut `model` over the processes, as Accelerate's config says; see `training.sharding.shard`."""
     from lorakit.training import sharding
 
-    reshards = os.environ.get("FSDP_RESHARD_AFTER_FORWARD", "true").lower() != "false"
-    sharding.shard(model, family, accelerator.device, accelerator.num_processes, reshards)
+    sharding.shard(model, family, accelerator.device, accelerator.num_processes, _reshards())
+
+
+def _reshards() -> bool:
+    return os.environ.get("FSDP_RESHARD_AFTER_FORWARD", "true").lower() not in ("0", "false", "no", "off")
 
 
 def notes(accelerator: Any) -> list[str]:
