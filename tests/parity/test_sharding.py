@@ -37,8 +37,18 @@ def pairs(tmp_path_factory):
 FULL = {"method__name": "full", "optim__name": "sgd", "optim__momentum": 0.9, "optim__learning_rate": 0.1}
 
 
-@pytest.mark.parametrize(("kind", "changes"), [("accelerate with fsdp", {}), ("torchrun", FULL)], ids=["lora", "full"])
-def test_two_processes_with_parts_of_the_weights_take_the_steps_of_one(tmp_path, gpt2_folder, pairs, kind, changes):
+# Frozen matrices are cut in bfloat16, what learns in float32, in one group.
+MIXED = {"train__dtype": "bfloat16", "train__gradient_checkpointing": True}
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "tolerance"),
+    [("accelerate with fsdp", {}, 1e-5), ("torchrun", FULL, 1e-5), ("torchrun", MIXED, 1e-2)],
+    ids=["lora", "full", "bfloat16"],
+)
+def test_two_processes_with_parts_of_the_weights_take_the_steps_of_one(
+    tmp_path, gpt2_folder, pairs, kind, changes, tolerance
+):
     """The two have different numbers of micro-batches, and of the last step of an epoch one has no row."""
     settings = {**SETTINGS, **changes}
     expected = train(tmp_path / "alone", gpt2_folder, pairs, **settings).folder
@@ -48,12 +58,12 @@ def test_two_processes_with_parts_of_the_weights_take_the_steps_of_one(tmp_path,
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert "fsdp2 over 2 processes" in json.loads((output / "manifest.json").read_text())["speed"]
     for found, line in zip(metrics(output), metrics(expected), strict=True):
-        assert found["loss"] == pytest.approx(line["loss"], abs=1e-5)
+        assert found["loss"] == pytest.approx(line["loss"], abs=tolerance)
         if line["kind"] == "step":
-            assert found["gradient_norm"] == pytest.approx(line["gradient_norm"], rel=1e-4)
+            assert found["gradient_norm"] == pytest.approx(line["gradient_norm"], rel=10 * tolerance)
     whole = weights(output)
     for name, tensor in weights(expected).items():
-        assert torch.allclose(whole[name], tensor, atol=1e-5), name
+        assert torch.allclose(whole[name], tensor, atol=tolerance), name
 
 
 @pytest.mark.parametrize("variables", [{}, SHARDED], ids=["whole weights", "parts of the weights"])

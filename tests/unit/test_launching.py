@@ -48,7 +48,7 @@ def test_a_config_of_the_examples_is_one_that_accelerate_reads_and_lorakit_takes
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed, which clips and steps within its backward pass"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed, which clips, steps and clears gradients"),
         ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "Megatron-LM"),
         ({"ACCELERATE_USE_PARALLELISM_CONFIG": "true"}, "parallelism_config"),
         ({"ACCELERATE_USE_FSDP": "true"}, "fsdp_version: 1; must be 2"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,8 +20,8 @@ Result = TypeVar("Result")
 
 _REFUSED = {
     "ACCELERATE_USE_DEEPSPEED": (
-        "DeepSpeed, which clips and steps within its backward pass, before anything has seen whether the gradient is "
-        "finite, and keeps its moments in pickles. FSDP2 cuts the same things over processes"
+        "DeepSpeed, which clips, steps and clears gradients within its backward pass, and saves "
+        "its moments as pickles. FSDP2 cuts the same things over processes"
     ),
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM, which lorakit does not know",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism_config; lorakit cuts weights over all processes alike",
@@ -44,7 +45,7 @@ def accelerator_for(recipe: Recipe, folder: Path) -> Any:
     """
     import torch
     from accelerate import Accelerator
-    from accelerate.utils import GradientAccumulationPlugin
+    from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 
     _check_config()
     if shards() and recipe.optim.name == "adafactor":
@@ -64,6 +65,8 @@ def accelerator_for(recipe: Recipe, folder: Path) -> Any:
         mixed_precision="no",
         # Given as a number it would give way to what `accelerate launch` or the environment says.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        # The others wait while the first process writes and checks the result; torch would give it ten minutes.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=2))],
         log_with=list(recipe.train.trackers) or None,
         project_dir=str(folder),
     )
