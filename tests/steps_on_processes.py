@@ -16,6 +16,7 @@ from every_objective import CASES, RATE, Case, Workshop
 from lorakit.checkpoints import shards
 from lorakit.checkpoints.finding import find
 from lorakit.training import optim, sharding
+from lorakit.training import state as states
 from lorakit.training.evaluation import evaluate
 from lorakit.training.loop import train_window
 from lorakit.training.run import Run
@@ -37,16 +38,28 @@ def prepared(run: Run, cut: bool, model_folder: Path) -> Run:
 def two_steps(shop: Workshop, case: Case, cut: bool) -> dict[str, torch.Tensor]:
     """Return the weights after a step of seven rows and one of a single row, and what an evaluation then finds.
 
-    Steps are cut into micro-batches, and of the second one some process has no row.
+    Steps are cut into micro-batches, and of the second one some process has no row. Weights of before are put back
+    right behind an evaluation, as the best ones are, and must be there afterwards.
     """
     run, examples = shop.run(case)
     run = prepared(replace(run, budget=2 * max(map(len, examples))), cut, shop.model(case))
+    untrained = evaluate(run, examples[:5])
+    optimizer = getattr(run.optimizer, "optimizer", run.optimizer)
+    writes = run.accelerator.is_main_process
+    if writes or cut:
+        states.save(run.folder, states.State(), run.bare_model, optimizer, [states.random_state()], writes)
+    run.accelerator.wait_for_everyone()
     for epoch, rows in enumerate((examples[:7], examples[7:])):
         train_window(run, rows, epoch + 1, epoch)
     scores = evaluate(run, examples[:5])
     found = {name: torch.tensor(value) for name, value in {**scores.losses, **scores.shares}.items()}
     shards.settle(run.bare_model)
-    return {**found, **{name: shards.whole(weight.detach()) for name, weight in run.bare_model.named_parameters()}}
+    trained = {name: shards.whole(weight.detach()).clone() for name, weight in run.bare_model.named_parameters()}
+    assert evaluate(run, examples[:5]) == scores
+    states.restore_weights(states.folder_of(run.folder, 0), run.bare_model)
+    shards.settle(run.bare_model)
+    assert evaluate(run, examples[:5]) == untrained
+    return {**found, **trained}
 
 
 def every_objective(folder: Path, cut: bool = False) -> dict[str, torch.Tensor]:

@@ -1,12 +1,12 @@
 """Two processes on CPUs, each with a part of the weights (FSDP2), take the steps of one that has them whole."""
 
 import json
-import os
 import signal
 import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -82,11 +82,13 @@ def test_a_signal_to_a_launcher_and_its_processes_is_one_signal(tmp_path, gpt2_f
     output = tmp_path / "run"
     arguments = options(gpt2_folder, pairs, **{**SETTINGS, "train__epochs": 400, "train__evaluate_every": 1000})
     words = command("torchrun", *TRAIN, *arguments, "-o", output)
-    with subprocess.Popen(words, env=surroundings(), stderr=subprocess.PIPE, start_new_session=True) as started:
+    with subprocess.Popen(words, env=surroundings(), stderr=subprocess.PIPE) as started:
         while "gradient_norm" not in _text(output / "metrics.jsonl"):
             assert started.poll() is None, started.stderr.read().decode()
             time.sleep(0.02)
-        os.killpg(started.pid, signal.SIGTERM)
+        launcher = psutil.Process(started.pid)
+        for process in (*launcher.children(recursive=True), launcher):
+            process.send_signal(signal.SIGTERM)
         said = started.stderr.read().decode()
     assert "stopped by SIGTERM after step" in said, said[-3000:]
     assert "left at once" not in said
