@@ -501,3 +501,17 @@ def test_a_signal_that_was_ignored_at_the_start_stays_ignored():
             assert signal.getsignal(signal.SIGTERM) == signals._obey
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_that_a_launcher_passes_on_is_no_second_one(monkeypatch):
+    from lorakit.training.signals import Signals
+
+    left = []
+    monkeypatch.setattr(os, "_exit", left.append)
+    for world, codes in (("2", []), ("1", [128 + signal.SIGTERM])):
+        monkeypatch.setenv("WORLD_SIZE", world)
+        with Signals() as signals, signals.remembered():
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert signals.number == signal.SIGTERM
+        assert left == codes
