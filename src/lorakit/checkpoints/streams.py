@@ -149,6 +149,11 @@ def write_stream(
         metadata: As for `write_pieces`.
     """
 
+    if file is None:
+        for name in _in_order(infos):
+            producer(name)
+        return
+
     def pieces(name: str) -> Iterator[memoryview]:
         tensor = producer(name)
         assert (dtype_name(tensor), tuple(tensor.shape)) == (infos[name].dtype, infos[name].shape), name
@@ -171,12 +176,7 @@ def write_pieces(
         pieces: Called once a name; together as many bytes as `infos` says, each written before the next is asked for.
         metadata: Free strings of the header; `format: pt` is added, which transformers asks for.
     """
-    # Wide elements first: each tensor then starts at a multiple of its element size.
-    names = sorted(infos, key=lambda name: (-_DTYPES[infos[name].dtype][1], name))
-    if file is None:
-        for name in names:
-            producer(name)
-        return
+    names = _in_order(infos)
     header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     position = 0
     for name in names:
@@ -191,3 +191,8 @@ def write_pieces(
         for name in names:
             count = sum(stream.write(piece) for piece in pieces(name))
             assert count == infos[name].bytes, name
+
+
+def _in_order(infos: Mapping[str, TensorInfo]) -> list[str]:
+    """Return names with wide elements first: each tensor then starts at a multiple of its element size."""
+    return sorted(infos, key=lambda name: (-_DTYPES[infos[name].dtype][1], name))

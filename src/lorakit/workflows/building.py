@@ -82,8 +82,8 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int, sharded:
     check_installed(width)
     if width is not None and sharded:
         raise LorakitError(
-            f"method.quantize_base is {width}, and Accelerate's config asks for FSDP2, which cannot cut rounded weights. "
-            "Leave one of the two out: a rounded base is a quarter or an eighth of one in float32."
+            f"method.quantize_base is {width}, and Accelerate's config asks for FSDP2, which cannot cut rounded "
+            "weights. Leave one of the two out: a rounded base is a quarter or an eighth of one in float32."
         )
     # A base that is to be rounded or cut may not fit as it is where it will compute.
     there = device if width is None and not sharded else torch.device("cpu")
