@@ -1,5 +1,8 @@
 """Memory is counted as the system counts it, and what does not fit is computed in a way that does."""
 
+import ctypes
+import sys
+
 import pytest
 import torch
 
@@ -10,6 +13,7 @@ from lorakit.workflows import building
 from runs import Listener, train, weights
 
 CPU = torch.device("cpu")
+GLIBC = sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim")
 
 
 def group(root, path, **files):
@@ -97,3 +101,13 @@ def test_computing_blocks_again_takes_less_memory_by_estimate():
     plain, again = (memory.per_token(config, 0, 1.0, 4, recomputed=yes) for yes in (False, True))
     # Two blocks of 17 numbers a feature; recomputed, one of them and the input of each.
     assert (plain, again) == (32 * 2 * 17 * 4, 32 * (2 + 17) * 4)
+
+
+@pytest.mark.skipif(not GLIBC, reason="other C libraries have no malloc_trim")
+def test_what_was_freed_below_a_block_in_use_is_handed_back():
+    blocks = [torch.ones(16_000) for _ in range(2000)]
+    full = memory.held(CPU)
+    # The last block keeps the heap from shrinking by itself.
+    del blocks[:-1]
+    memory.trim()
+    assert full - memory.held(CPU) > 100e6

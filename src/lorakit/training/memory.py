@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -122,3 +124,10 @@ def free_bytes(device: torch.device) -> int:
 
     available, allowed = int(psutil.virtual_memory().available), limits.room()
     return available if allowed is None else max(0, min(available, allowed))
+
+
+def trim() -> None:
+    """Hand memory that was freed back to the system: glibc keeps it in pieces, and the next model comes on top."""
+    if sys.platform == "linux":
+        # Of glibc alone; other C libraries have no such function.
+        getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)(0)

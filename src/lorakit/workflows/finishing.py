@@ -27,6 +27,7 @@ from lorakit.fast.settings import SpeedSettings
 from lorakit.generation.decoding import decode
 from lorakit.generation.settings import DecodingSettings
 from lorakit.recipe import LoadedRecipe, resolved_yaml
+from lorakit.training import memory
 from lorakit.training.precision import compute
 from lorakit.training.run import Run
 from lorakit.training.state import State
@@ -220,6 +221,7 @@ def _replaced(
     for weight in model.parameters():
         weight.data = weight.data.new_empty(0)
         weight.grad = None
+    memory.trim()
     fresh = as_trained(target, width, built.attention, device, merge=False)
     for name, weight in fresh.named_parameters():
         weight.requires_grad = name in built.trainable.names
@@ -261,6 +263,7 @@ def _answers(target: Target, rows: Rows, run: Run, width: Width | None, count: i
         return 0, 0
     room = min(limit - (1 if apart else len(ids)) for ids in prompts)
     settings = DecodingSettings(max_new_tokens=int(min(2 * longest + 16, room)))
+    memory.trim()
     model: Any = as_trained(target, width, "sdpa", run.accelerator.device, merge=True)
     written = [
         generation
