@@ -97,7 +97,7 @@ def test_a_step_in_parts_has_the_gradients_of_the_plain_one(tmp_path, small_part
         run = a_run(tmp_path, model, examples, packed=packed, label_logits_only=fast)
         if fast:
             assert prove_last(model)
-        (batch,), _ = run.batches(examples, 0)
+        ((batch, _),) = run.batches(examples, 0)
         assert scored_in_parts(model, len(batch.targets["positions_L"])) == fast
         loss = run.objective.loss_sums(model, batch)["tokens"] / 100
         gradients.append((loss, *torch.autograd.grad(loss, list(model.parameters()))))

@@ -33,7 +33,7 @@ _RENAMED = {
     "data.stream_buffer": "shuffle_buffer_size",
     "model": "model_name_or_path model_name base_model pretrained_model_name_or_path checkpoint model_id",
     "model.revision": "model_revision",
-    "model.add_tokens": "new_tokens additional_tokens extra_tokens tokens resize_vocab",
+    "model.add_tokens": "new_tokens additional_tokens extra_tokens resize_vocab",
     "objective": "task task_type stage",
     "objective.train_on_prompt": "train_on_inputs train_on_input train_on_source",
     "train": "training trainer training_args training_arguments",
