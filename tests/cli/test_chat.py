@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 from parrot import CHAT_TEMPLATE, parrot
@@ -39,6 +40,23 @@ def conversation(folder, **options):
 
 def test_an_answer_goes_to_stdout(chatty):
     assert run(chatty, "hi").stdout == "ok\n"
+
+
+def test_drafts_from_the_prompt_give_the_same_answers_and_are_counted_a_turn(gpt2_folder):
+    said = "The quick The quick\n" * 2
+    plain, drafted = (
+        CliRunner().invoke(app, ["chat", str(gpt2_folder), "--max-new-tokens", "40", *options], input=said)
+        for options in ([], ["--speculate", "prompt"])
+    )
+    assert drafted.stdout == plain.stdout
+    counted = re.findall(r"· (\d+ of \d+) drafted tokens kept", drafted.stderr)
+    assert len(counted) == 2
+    assert counted[0] == counted[1]
+
+
+def test_drafts_of_another_kind_are_refused_before_anything_is_loaded():
+    result = CliRunner().invoke(app, ["chat", "no-such-model", "--speculate", "promt"])
+    assert "Did you mean 'prompt'?" in str(result.exception)
 
 
 def test_markup_in_an_answer_is_text(plain):

@@ -267,6 +267,30 @@ def test_drafts_from_the_prompt_write_the_same_and_say_how_many_were_kept(gpt2_f
     assert re.search(r"· \d+ of \d+ drafted tokens kept \(\d+%\)", drafted.stderr)
 
 
+def test_the_fast_paths_that_were_taken_stand_behind_the_text(gpt2_folder):
+    assert "· GELU in one kernel" in run(gpt2_folder, "The").stderr
+    assert "GELU" not in run(gpt2_folder, "The", "--no-fast").stderr
+
+
+def test_captured_steps_are_counted_behind_the_text_and_their_absence_is_explained(gpt2_folder, tmp_path, monkeypatch):
+    from tests.model_types import tiny_model
+    from transformers import AutoModelForCausalLM
+
+    from lorakit.workflows import speeding
+
+    # What a GPU takes, kernel by kernel.
+    monkeypatch.setattr(speeding, "_on_a_processor", lambda model, quantized: speeding._on_a_gpu(model))
+    options = ("The", "--max-new-tokens", "9")
+    captured = run(gpt2_folder, *options)
+    assert answered(captured) == answered(run(gpt2_folder, *options, "--no-fast"))
+    # The first token comes from reading the prompt.
+    assert captured.stderr.rstrip().endswith("· 8 captured steps")
+    tiny_model("gpt_neo", AutoModelForCausalLM, vocab_size=400).save_pretrained(tmp_path / "neo")
+    tiny_tokenizer().save_pretrained(tmp_path / "neo")
+    refused = run(tmp_path / "neo", *options)
+    assert "· no captured steps: type gpt_neo takes no buffers of fixed size" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -66,6 +66,27 @@ def test_greedy_text_on_the_gpu_equals_transformers():
     assert list(written.ids) == wanted[0, len(prompt) :].tolist()
 
 
+@pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
+def test_captured_steps_write_what_steps_kernel_by_kernel_do(make, monkeypatch):
+    from lorakit.generation import captured
+    from lorakit.generation.decoding import decode
+    from lorakit.generation.settings import DecodingSettings
+
+    monkeypatch.setattr(captured, "_LEAST_CAPACITY", 16)
+    model = make().cuda()
+    steps, reason = captured.prove(model)
+    assert reason == ""
+    prompts = [[5, 9, 33, 5, 9], [8, 9], [40, 41, 42, 43], [11], [7, 7, 9]]
+    settings = DecodingSettings(max_new_tokens=40, temperature=1.0, seed=3)
+    batch = {"eos_ids": range(1, 20), "at_once": [3] * len(prompts)}
+    plain = decode(model, prompts, settings, **batch)
+    assert len({len(answer.ids) for answer in plain}) > 1
+    found = decode(model, prompts, settings, **batch, steps=steps)
+    assert [answer.ids for answer in found] == [answer.ids for answer in plain]
+    assert steps.taken > 0
+    assert all(step._captured is not None for step in steps._steps.values())
+
+
 @pytest.mark.parametrize("window", [None, 5])
 @pytest.mark.parametrize("causal", [True, False])
 def test_torchs_kernel_for_packed_rows_equals_attention_segment_by_segment(monkeypatch, causal, window):

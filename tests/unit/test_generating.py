@@ -58,4 +58,4 @@ def test_small_models_write_without_drafts_in_8_bits(gpt2_folder, monkeypatch, l
 
     monkeypatch.setattr(products, "has_vnni", lambda: True)
     monkeypatch.setattr(speeding, "_LEAST_WEIGHTS", least)
-    assert (generating.open_writer(gpt2_folder, device="cpu").drafter is not None) is drafts
+    assert (generating.open_writer(gpt2_folder, device="cpu").paths.drafter is not None) is drafts

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorakit.cli import decoding_options as options
 from lorakit.cli import screen
-from lorakit.cli.generate import statistics
 from lorakit.cli.piped import as_text
+from lorakit.cli.statistics import Statistics
 from lorakit.errors import DataError, LorakitError, nearest
 
 if TYPE_CHECKING:
@@ -45,6 +44,8 @@ def chat(
     revision: options.Revision = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    speculate: options.Speculate = None,
+    fast: options.Fast = True,
     quiet: options.Quiet = False,
 ) -> None:
     """Talk with a base model, or with what was trained on one.
@@ -67,10 +68,14 @@ def chat(
         seed=seed,
         stop=stop or [],
     )
+    from lorakit.workflows.speeding import check_speculate
+
+    check_speculate(speculate, settings)
     from lorakit.workflows.chatting import Conversation
     from lorakit.workflows.generating import open_writer
 
-    writer = open_writer(target, base=base, revision=revision, device=device, dtype=dtype, raw=raw)
+    how: dict[str, Any] = {"raw": raw, "fast": fast, "speculate": speculate}
+    writer = open_writer(target, base=base, revision=revision, device=device, dtype=dtype, **how)
     for note in () if quiet else writer.target.notes:
         screen.say(note, wrap=True)
     if not writer.chats:
@@ -148,7 +153,7 @@ def _obey(conversation: Conversation, command: str, rest: str) -> None:
 
 
 def _answer(conversation: Conversation, text: str, quiet: bool) -> None:
-    begun = time.perf_counter()
+    statistics = Statistics(conversation.writer.paths)
     try:
         reply = conversation.ask(text, screen.emit)
     except KeyboardInterrupt:
@@ -160,4 +165,4 @@ def _answer(conversation: Conversation, text: str, quiet: bool) -> None:
         turns = "turn was" if reply.dropped == 1 else f"{reply.dropped} turns were"
         screen.say(f"The model can read no more: the oldest {turns} left out from here on.", wrap=True)
     if not quiet:
-        screen.say(statistics([reply.completion], time.perf_counter() - begun), style="dim")
+        screen.say(statistics.line([reply.completion]), style="dim")

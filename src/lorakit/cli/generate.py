@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import sys
-import time
-from collections import Counter
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +14,7 @@ from lorakit.cli import decoding_options as options
 from lorakit.cli import screen
 from lorakit.cli.counting import counted
 from lorakit.cli.piped import as_text
+from lorakit.cli.statistics import Statistics
 from lorakit.cli.steps import StepTable
 from lorakit.errors import Interrupted, LorakitError
 
@@ -25,13 +23,6 @@ if TYPE_CHECKING:
     from lorakit.workflows.completions import Completion
     from lorakit.workflows.generating import Writer
     from lorakit.workflows.prompt_files import PromptRow
-
-ENDINGS = {
-    "eos": "end of sequence",
-    "stop": "stop text",
-    "length": "--max-new-tokens reached",
-    "context": "the model's positions are full",
-}
 
 
 def generate(
@@ -172,14 +163,14 @@ def _answer(writer: Writer, prompt: str, settings: DecodingSettings, view: _View
         on_step=(lambda _, __, step: screen.emit(table.line(step) + "\n")) if lines else None,
         top=StepTable.SHOWN if view.steps else 0,
     )
-    begun = time.perf_counter()
+    statistics = Statistics(writer.paths)
     try:
         completions = writer.write([prompt], settings, watcher=watcher)
     except KeyboardInterrupt:
         if streams:
             screen.emit("\n")
         raise _stopped("the answer is not whole" if streams or lines else "nothing was written") from None
-    seconds = time.perf_counter() - begun
+    line = statistics.line(completions)
     for completion in completions:
         if view.json:
             screen.emit(json.dumps(_as_json(completion, table), ensure_ascii=False) + "\n")
@@ -187,7 +178,7 @@ def _answer(writer: Writer, prompt: str, settings: DecodingSettings, view: _View
         if settings.num_samples > 1:
             view.say(f"answer {completion.sample + 1} of {settings.num_samples}")
         screen.emit(("\n" if lines else "") + ("" if streams else completion.text) + "\n")
-    view.say(statistics(completions, seconds) + _drafts(writer))
+    view.say(line)
 
 
 def _as_json(completion: Completion, table: StepTable) -> dict[str, object]:
@@ -210,7 +201,7 @@ def _answer_rows(
 ) -> None:
     from lorakit.workflows.prompt_files import answer_file, answers
 
-    begun = time.perf_counter()
+    statistics = Statistics(writer.paths)
     written: list[Completion] = []
     lines = nullcontext(_emit_line) if output is None else answer_file(output)
     try:
@@ -220,15 +211,7 @@ def _answer_rows(
                 written.append(completion)
     except KeyboardInterrupt:
         raise _stopped(f"{len(written):,} answer{'s' * (len(written) != 1)} written") from None
-    view.say(statistics(written, time.perf_counter() - begun) + _drafts(writer))
-
-
-def _drafts(writer: Writer) -> str:
-    """Return how many drafted tokens the model took too, for the end of the statistics; "" where none were drafted."""
-    drafter = writer.drafter
-    if drafter is None or not drafter.drafted:
-        return ""
-    return f" · {drafter.kept:,} of {drafter.drafted:,} drafted tokens kept ({drafter.kept / drafter.drafted:.0%})"
+    view.say(statistics.line(written))
 
 
 def _emit_line(line: str) -> None:
@@ -237,15 +220,3 @@ def _emit_line(line: str) -> None:
 
 def _stopped(consequence: str) -> Interrupted:
     return Interrupted(signal.SIGINT, f"stopped; {consequence}.")
-
-
-def statistics(completions: Sequence[Completion], seconds: float) -> str:
-    """Return one line: tokens, speed, and why the answers ended."""
-    tokens = sum(len(completion.ids) for completion in completions)
-    reasons = Counter(ENDINGS[completion.finish_reason] for completion in completions)
-    several = len(completions) > 1
-    ending = ", ".join(f"{reason} ({count:,})" if several else reason for reason, count in reasons.most_common())
-    answers = f"{len(completions):,} answers · " if several else ""
-    return (
-        f"{answers}{tokens:,} token{'s' * (tokens != 1)} · {tokens / max(seconds, 1e-9):,.0f} tokens/s · stop: {ending}"
-    )

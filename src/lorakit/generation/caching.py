@@ -45,24 +45,51 @@ class GrowingLayer(DynamicLayer):
         length = self.get_seq_length() - count
         self.keys, self.values = self.keys[:, :, :length], self.values[:, :, :length]
 
+    def hold(self, keys: Tensor, values: Tensor) -> None:
+        """Go on with these, in place of all that was read."""
+        self.keys, self.values = keys, values
+        self._buffers = None
+
     def crop_left(self, count: int) -> None:
         """Drop the first `count` tokens."""
-        self.keys, self.values = self.keys[:, :, count:], self.values[:, :, count:]
-        self._buffers = None
+        self.hold(self.keys[:, :, count:], self.values[:, :, count:])
 
     def join(self, other: GrowingLayer) -> None:
         """Append the rows of `other`; the shorter ones are padded at the left by zeros, which a mask has to hide."""
         width = max(self.get_seq_length(), other.get_seq_length())
         both = ((self.keys, other.keys), (self.values, other.values))
-        self.keys, self.values = (
-            torch.cat([functional.pad(held, (0, 0, width - held.shape[2], 0)) for held in pair]) for pair in both
+        self.hold(
+            *(torch.cat([functional.pad(held, (0, 0, width - held.shape[2], 0)) for held in pair]) for pair in both)
         )
-        self._buffers = None
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Go on with these rows, in this order."""
         super().reorder_cache(beam_idx)
         self._buffers = None
+
+
+class FixedLayer(DynamicLayer):
+    """One layer's keys and values, shape (B, K, C, E) each, of which the columns read so far count.
+
+    Args:
+        keys: The buffer itself: it is written in place.
+        values: Likewise.
+        column_1: Where the next token goes, shape (1,); the layer only reads it.
+    """
+
+    keys: Any
+    values: Any
+
+    def __init__(self, keys: Tensor, values: Tensor, column_1: Tensor) -> None:
+        super().__init__()
+        self.keys, self.values, self._column_1 = keys, values, column_1
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Write those of one token, shape (B, K, 1, E); returns the whole buffers."""
+        self.keys.index_copy_(2, self._column_1, key_states)
+        self.values.index_copy_(2, self._column_1, value_states)
+        return self.keys, self.values
 
 
 def growing(config: PretrainedConfig) -> DynamicCache:

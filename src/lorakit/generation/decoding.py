@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from lorakit.errors import LorakitError
 from lorakit.generation.answers import NOBODY, Answer, Generation, Watcher
+from lorakit.generation.captured import CapturedSteps
 from lorakit.generation.constraints import Constraints
 from lorakit.generation.encoded import context_of
 from lorakit.generation.sampling import Draws, draw, narrow, penalise_repetition
@@ -31,12 +32,13 @@ def decode(
     watcher: Watcher = NOBODY,
     numbers: Sequence[int] | None = None,
     drafter: Drafter | None = None,
+    steps: CapturedSteps | None = None,
     at_once: Sequence[int] = (),
 ) -> list[Generation]:
     """Write answers to all `prompts`, and return them in the order of the prompts; otherwise like `decoded`."""
     numbers = range(len(prompts)) if numbers is None else numbers
-    options: dict[str, Any] = {"joined": joined, "watcher": watcher, "drafter": drafter, "at_once": at_once}
-    written = decoded(model, prompts, settings, eos_ids, tokenizer, numbers=numbers, **options)
+    options: dict[str, Any] = {"joined": joined, "watcher": watcher, "drafter": drafter, "steps": steps}
+    written = decoded(model, prompts, settings, eos_ids, tokenizer, numbers=numbers, at_once=at_once, **options)
     places = {number: place for place, number in enumerate(numbers)}
     return sorted(written, key=lambda answer: (places[answer.prompt], answer.sample))
 
@@ -53,6 +55,7 @@ def decoded(
     joined: bool = True,
     watcher: Watcher = NOBODY,
     drafter: Drafter | None = None,
+    steps: CapturedSteps | None = None,
     at_once: Sequence[int] = (),
 ) -> Iterator[Generation]:
     """Write answers side by side, one token of each at a time.
@@ -71,6 +74,7 @@ def decoded(
             of an encoder-decoder always is.
         watcher: Told of text and steps as they come; left out: nobody.
         drafter: Proposes tokens while a single answer is being written; it changes the time, not the text.
+        steps: Read the tokens of a decoder, on a GPU; they change the time, not the text.
         at_once: How many prompts may be answered beside each one, itself included; left out: all.
 
     Yields:
@@ -80,7 +84,7 @@ def decoded(
         LorakitError: A prompt is empty or too long, the logits are not finite, or stop texts lack a tokenizer.
     """
     check_stops(settings, tokenizer)
-    writing = _Writing(model, settings, eos_ids, tokenizer, joined, watcher, drafter)
+    writing = _Writing(model, settings, eos_ids, tokenizer, joined, watcher, drafter, steps)
     waiting = list(zip(numbers, prompts, strict=True))
     places = list(at_once or [len(waiting)] * len(waiting))
     context: Any = None
@@ -114,11 +118,12 @@ class _Writing:
     joined: bool
     watcher: Watcher
     drafter: Drafter | None
+    steps: CapturedSteps | None
     constraints: Constraints | None = None
 
     def begin(self, prompts: Sequence[tuple[int, Sequence[int]]]) -> tuple[Any, list[Answer]]:
         """Read prompts, numbered, and take the first token of each answer; returns what was read, and the answers."""
-        context = context_of(self.model, [ids for _, ids in prompts])
+        context = context_of(self.model, [ids for _, ids in prompts], self.steps)
         self.constraints = Constraints(
             self.model, longest_answer(self.settings, context.limit, context.before[0]), self.eos_ids
         )

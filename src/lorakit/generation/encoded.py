@@ -11,6 +11,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from lorakit.errors import LorakitError
 from lorakit.generation import caching
+from lorakit.generation.captured import CapturedContext, CapturedSteps
 from lorakit.generation.context import Context, check_length, position_limit
 
 
@@ -91,9 +92,13 @@ class EncodedContext:
         self._cache.reorder_cache(rows_B)
 
 
-def context_of(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Context | EncodedContext:
-    """Return what reads `prompts`: an encoder and a decoder, or a decoder alone."""
-    return EncodedContext(model, prompts) if model.config.is_encoder_decoder else Context(model, prompts)
+def context_of(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], steps: CapturedSteps | None = None
+) -> Context | EncodedContext:
+    """Return what reads `prompts`: an encoder and a decoder, or a decoder alone, by `steps` where they are given."""
+    if model.config.is_encoder_decoder:
+        return EncodedContext(model, prompts)
+    return Context(model, prompts) if steps is None else CapturedContext(model, prompts, steps)
 
 
 def decoder_start(model: PreTrainedModel) -> int:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from lorakit.adapters.bundle import Target
     from lorakit.generation.answers import Generation, Step, Watcher
-    from lorakit.generation.speculation import Drafter
 
 
 class Writer:
@@ -44,10 +43,8 @@ class Writer:
         """Tokens the model can read; None where nothing bounds it."""
         self.model = model
         """In eval mode, on its device."""
-        self.drafter: Drafter | None = None
-        """Proposes tokens where one answer is written at a time."""
-        self.alone = False
-        """Whether answers are written one at a time, so that each has drafts."""
+        self.paths = speeding.FastPaths()
+        """How text is written sooner."""
         self._encoder = TextEncoder(target.tokenizer, self.style)
         self._source = source_framing(target, raw)
 
@@ -192,8 +189,9 @@ class Writer:
             numbers=numbers,
             joined=joined,
             watcher=watcher,
-            drafter=self.drafter,
-            at_once=[1 if self.alone else len(batch) for batch in batches for _ in batch],
+            drafter=self.paths.drafter,
+            steps=self.paths.steps,
+            at_once=[1 if self.paths.alone else len(batch) for batch in batches for _ in batch],
         )
 
 
@@ -234,10 +232,7 @@ def open_writer(
     chosen_device, chosen_dtype = place(device, dtype, opened.base.family)
     model = opened.load(chosen_dtype, "sdpa", chosen_device, merge=True)
     writer = Writer(opened, cast("PreTrainedModel", model), raw)
-    if fast and chosen_device == "cpu" and chosen_dtype != "float16":
-        writer.drafter = speeding.speed_up(writer.model, quantize is not None)
-    if speculate is not None:
-        writer.drafter, writer.alone = speeding.lookup(writer.model), True
+    writer.paths = speeding.fast_paths(writer.model, fast=fast, quantized=quantize is not None, speculate=speculate)
     return writer
 
 

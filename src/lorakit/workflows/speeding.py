@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lorakit.errors import LorakitError, nearest
@@ -9,6 +10,7 @@ from lorakit.errors import LorakitError, nearest
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from lorakit.generation.captured import CapturedSteps
     from lorakit.generation.settings import DecodingSettings
     from lorakit.generation.speculation import Drafter
 
@@ -32,25 +34,64 @@ def check_speculate(speculate: str | None, settings: DecodingSettings | None) ->
         )
 
 
-def speed_up(model: PreTrainedModel, quantized: bool) -> Drafter | None:
-    """Take the fast paths that a processor offers; return who drafts, where that is faster.
+@dataclass(frozen=True, slots=True)
+class FastPaths:
+    """Ways by which a model writes sooner."""
+
+    drafter: Drafter | None = None
+    """Proposes tokens where one answer is written at a time."""
+    alone: bool = False
+    """Whether answers are written one at a time, so that each has drafts."""
+    steps: CapturedSteps | None = None
+    """Read tokens on a GPU."""
+    told: tuple[str, ...] = ()
+    """Those that are taken, in words, and why one is not; drafts and captured steps are counted as they come."""
+
+
+def fast_paths(model: PreTrainedModel, *, fast: bool, quantized: bool, speculate: str | None) -> FastPaths:
+    """Take the fast paths of the place where `model` is.
 
     Args:
-        model: On the processor, in float32 or bfloat16.
+        model: In eval mode, on its device.
+        fast: Whether to take those that need not be asked for.
         quantized: Whether its products will be in 8 bits anyway.
+        speculate: `prompt` or None.
+
+    Raises:
+        LorakitError: The attention of this model cannot take back the drafts that are asked for.
     """
+    import torch
+
+    found = FastPaths()
+    if fast and model.device.type == "cpu" and model.dtype != torch.float16:
+        found = _on_a_processor(model, quantized)
+    elif fast and model.device.type == "cuda" and speculate is None:
+        found = _on_a_gpu(model)
+    return found if speculate is None else replace(found, drafter=_lookup(model), alone=True)
+
+
+def _on_a_processor(model: PreTrainedModel, quantized: bool) -> FastPaths:
     from lorakit.fast import activations, products
     from lorakit.generation.speculation import RoundedDrafts
 
-    activations.fuse(model)
+    told = ["GELU in one kernel"] if activations.fuse(model) else []
     if quantized:
-        return None
-    products.take(model)
+        return FastPaths(told=tuple(told))
+    if kernels := products.take(model):
+        told.append(kernels)
     weights = sum(parameter.numel() for parameter in model.parameters())
-    return RoundedDrafts(model) if products.has_vnni() and weights >= _LEAST_WEIGHTS else None
+    drafts = products.has_vnni() and weights >= _LEAST_WEIGHTS
+    return FastPaths(drafter=RoundedDrafts(model) if drafts else None, told=tuple(told))
 
 
-def lookup(model: PreTrainedModel) -> Drafter:
+def _on_a_gpu(model: PreTrainedModel) -> FastPaths:
+    from lorakit.generation import captured
+
+    steps, reason = captured.prove(model)
+    return FastPaths(steps=steps, told=(f"no captured steps: {reason}",) if reason else ())
+
+
+def _lookup(model: PreTrainedModel) -> Drafter:
     """Return who drafts from the prompt.
 
     Raises:
