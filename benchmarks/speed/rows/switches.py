@@ -12,13 +12,14 @@ from benchmarks.speed.rows import gpt_lora
 from lorakit.fast.settings import SpeedSettings
 
 WORK = replace(gpt_lora.WORK, rows=16)
-ELSEWHERE = ("frontier", "tokens")
-"""Switches of what this work has no use for, and the rows `freeze` and `data` measure."""
+ELSEWHERE = ("frontier", "tokens", "products")
+"""Switches of what this work has no use for, and the rows `freeze` and `data` measure; and one that takes float32."""
 SWITCHES = [
     f"speed.{name}"
     for name, field in SpeedSettings.model_fields.items()
     if field.annotation is bool and name not in ELSEWHERE
 ]
+WITHOUT_PRODUCTS = {**training.EXACT, "speed.products": "false"}
 
 ROWS = (
     Row(
@@ -28,6 +29,8 @@ ROWS = (
         arms=(
             Arm("lorakit", partial(training.lorakit, WORK, training.DEFAULTS)),
             *(Arm(f"lorakit {name}=false", partial(training.lorakit, WORK, {name: "false"})) for name in SWITCHES),
+            Arm("lorakit train.dtype=float32", partial(training.lorakit, WORK, training.EXACT)),
+            Arm("the same, speed.products=false", partial(training.lorakit, WORK, WITHOUT_PRODUCTS)),
         ),
         prepare=WORK.prepare,
         unit="tokens",

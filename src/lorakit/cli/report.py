@@ -213,8 +213,9 @@ def _speed_line(prepared: Prepared) -> str:
 
     recomputed = ", blocks computed again in the backward pass" if built.recomputed else ""
     layout = "packed, no padding" if built.packed else f"buckets of similar length ({built.packing_note})"
+    ways = " · ".join([f"{built.precision} ({built.precision_note})", *built.taken])
     return (
-        f"{layout} · {built.precision} ({built.precision_note}) · {counted(torch.get_num_threads(), 'thread')} · "
+        f"{layout} · {ways} · {counted(torch.get_num_threads(), 'thread')} · "
         f"{built.budget:,} tokens at once{recomputed} · peak memory about {_bytes(built.memory)}"
     )
 

@@ -9,7 +9,7 @@ of a long step are never held together. The plain twin is the cross-entropy of a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 from weakref import WeakSet
@@ -21,6 +21,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from lorakit.checkpoints.finding import quiet
+from lorakit.fast import frozen
 from lorakit.fast.shapes import GRAIN
 
 IGNORED = -100
@@ -140,7 +141,8 @@ def loss_in_parts(model: nn.Module, hidden_LD: Tensor, targets_L: Tensor) -> Ten
     """
     layer: Any = output_layer(model)
     targets_L = functional.pad(targets_L, (0, len(hidden_LD) - len(targets_L)), value=IGNORED)
-    return cast(Tensor, _LossInParts.apply(hidden_LD, layer.weight, layer.bias, targets_L, _rows(layer)))
+    product = frozen.product(layer)
+    return cast(Tensor, _LossInParts.apply(hidden_LD, layer.weight, layer.bias, targets_L, _rows(layer), product))
 
 
 def _rows(layer: Any) -> int:
@@ -157,7 +159,13 @@ class _LossInParts(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_LD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_L: Tensor, rows: int
+        ctx: Any,
+        hidden_LD: Tensor,
+        weight_VD: Tensor,
+        bias_V: Tensor | None,
+        targets_L: Tensor,
+        rows: int,
+        product: Callable[[Tensor, Tensor, Tensor | None], Tensor],
     ) -> Tensor:
         device = hidden_LD.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_LD.dtype
@@ -173,7 +181,7 @@ class _LossInParts(torch.autograd.Function):
                 targets_C1 = targets_L[part : part + rows, None]
                 counted_C1 = targets_C1 != IGNORED
                 chosen_C1 = targets_C1.where(counted_C1, 0)
-                logits_CV = functional.linear(part_CD, lowered_VD, lowered_V)
+                logits_CV = product(part_CD, lowered_VD, lowered_V)
                 slope_CV = functional.log_softmax(logits_CV, dim=-1, dtype=torch.float32)
                 total -= slope_CV.gather(1, chosen_C1).where(counted_C1, 0.0).sum()
                 slope_CV.exp_().scatter_add_(1, chosen_C1, slope_CV.new_full(chosen_C1.shape, -1.0))
@@ -190,4 +198,4 @@ class _LossInParts(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
         slopes = [None if slope is None else slope * above for slope in ctx.saved_tensors]
-        return (*slopes, None, None)
+        return (*slopes, None, None, None)

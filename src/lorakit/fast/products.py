@@ -118,8 +118,13 @@ class _ThroughOneDNN:
         return made_NO[:rows].reshape(*x.shape[:-1], -1)
 
     def _of(self, x: Tensor) -> Tensor:
-        made: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
-        return made
+        return through_onednn(x, self._packed, self._bias)
+
+
+def through_onednn(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
+    """Return x W^T + b, shape (..., O) for (..., I), by oneDNN; the weight may lie as it does best there."""
+    made: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight_OI, bias_O, "none", [], "")
+    return made
 
 
 def _in_int8(weight_OI: Tensor, bias: Tensor | None) -> _Product:

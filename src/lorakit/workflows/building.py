@@ -16,7 +16,7 @@ from lorakit.adapters.lora_file import read_lora_weights
 from lorakit.checkpoints.finding import quiet
 from lorakit.checkpoints.rounded import check_installed, round_base
 from lorakit.errors import LorakitError
-from lorakit.fast import activations, logits, relative
+from lorakit.fast import activations, frozen, logits, relative
 from lorakit.fast.settings import SpeedSettings
 from lorakit.methods.settings import MethodSettings
 from lorakit.methods.trainable import silence_frozen
@@ -102,7 +102,7 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int, sharded:
     if recipe.train.dropout is None and recipe.method.name == "freeze":
         silence_frozen(model, checkpoint.family)
     precision, precision_note = choose(recipe.train.dtype, device)
-    taken = quicken(model, recipe.speed, precision)
+    taken = quicken(model, recipe.speed, precision, not packing_note)
     to_come = memory.gradients_and_moments(model)
     if sharded:
         to_come = (to_come + memory.weights(model)) // world
@@ -126,10 +126,16 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int, sharded:
     )
 
 
-def quicken(model: nn.Module, speed: SpeedSettings, precision: Precision) -> tuple[str, ...]:
+def quicken(model: nn.Module, speed: SpeedSettings, precision: Precision, packed: bool) -> tuple[str, ...]:
     """Take the fast paths that change a model after its method is applied; return which of them were taken.
 
     The bundle that is read back at the end of a run goes the same way, so that it computes as training did.
+
+    Args:
+        model: Where it will compute, with the gradients marked that are wanted.
+        speed: Which paths may be taken.
+        precision: Of matrix products.
+        packed: Whether rows lie end to end, so that few sizes occur.
     """
     relative.prepare(model)
     taken = []
@@ -139,6 +145,8 @@ def quicken(model: nn.Module, speed: SpeedSettings, precision: Precision) -> tup
         logits.prove_last(model)
     if precision == "bfloat16":
         lower_frozen(model)
+    elif speed.products and packed and frozen.take(model):
+        taken.append("products")
     return tuple(taken)
 
 

@@ -225,7 +225,7 @@ def _replaced(
     fresh = as_trained(target, width, built.attention, device, merge=False)
     for name, weight in fresh.named_parameters():
         weight.requires_grad = name in built.trainable.names
-    quicken(fresh, speed, built.precision)
+    quicken(fresh, speed, built.precision, built.packed)
     return fresh
 
 

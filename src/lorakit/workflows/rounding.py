@@ -46,5 +46,5 @@ def loss_as_is(target: Target, speed: SpeedSettings, built: Built, run: Run) -> 
     if min(memory.free_bytes(place) for place in (device, torch.device("cpu"))) < needed:
         return None
     model = target.load("float32", built.attention)
-    quicken(model, speed, built.precision)
+    quicken(model, speed, built.precision, built.packed)
     return evaluate(replace(run, model=model.to(device), frontier=None), run.evaluation).loss
