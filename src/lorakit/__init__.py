@@ -18,6 +18,7 @@ _VERBS = {
     "evaluate": "lorakit.workflows.evaluating",
     "merge": "lorakit.workflows.merging",
     "new": "lorakit.workflows.creating",
+    "info": "lorakit.workflows.describing",
 }
 
 

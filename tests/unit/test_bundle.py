@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,60 +11,18 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from bundles import FORMS, STYLE, trained_run
 from conftest import save_checkpoint, tiny_gpt2, tiny_llama
-from lorakit import methods
 from lorakit.adapters import card
-from lorakit.adapters.bundle import open_target, write_bundle
+from lorakit.adapters.bundle import open_target
 from lorakit.adapters.manifest import FORMAT, Base, Manifest
-from lorakit.checkpoints.finding import Checkpoint, find, tokenizer_fingerprint
-from lorakit.checkpoints.folders import whole_folder
+from lorakit.checkpoints.finding import find
 from lorakit.errors import CheckpointError, LorakitError
-from lorakit.methods.settings import FreezeSettings, FullSettings, HeadSettings, LoraSettings
-from lorakit.types import Head, PromptStyle
+from lorakit.methods.settings import HeadSettings, LoraSettings
+from lorakit.types import Head
 from lorakit.workflows.merging import merge
 
 IDS_BT = torch.arange(40).reshape(2, 20) * 7 % 400
-STYLE = PromptStyle(format="prompt_completion", separator=" => ")
-
-
-def manifest_of(base: Checkpoint, form: str, trained: tuple[str, ...] = (), method: dict | None = None) -> Manifest:
-    return Manifest(
-        form=form,
-        base=Base(
-            identity=base.identity,
-            revision=base.revision,
-            fingerprint=base.fingerprint,
-            model_type=base.config["model_type"],
-        ),
-        method=method or {},
-        style=STYLE,
-        eos_ids=(0, 3),
-        stop_strings=("###",),
-        tokenizer=tokenizer_fingerprint(base.tokenizer),
-        trained=trained,
-    )
-
-
-def trained_run(folder: Path, base: Checkpoint, settings, form: str):
-    """Apply a method, move what learns, write the run; returns the model in memory."""
-    model, trainable = methods.load(settings.name)(base.load(), settings, base.family)
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.requires_grad:
-                weight.add_(0.05 * torch.randn_like(weight))
-    with whole_folder(folder) as aside:
-        manifest = manifest_of(base, form, trainable.names, settings.model_dump(mode="json"))
-        write_bundle(aside, model, manifest, base, "model: tiny\n")
-    return model.eval()
-
-
-FORMS = {
-    "lora": (LoraSettings(dora=True), "lora"),
-    "head": (HeadSettings(), "changed"),
-    "freeze": (FreezeSettings(blocks=1), "changed"),
-    "full": (FullSettings(), "full"),
-}
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])

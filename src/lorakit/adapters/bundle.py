@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lorakit.adapters import card, changed, lora_file, whole
-from lorakit.adapters.lora_config import CONFIG, LoraFile, check_method, read_lora_file
+from lorakit.adapters.forms import TargetForm, form_of
+from lorakit.adapters.lora_config import LoraFile, check_method, read_lora_file
 from lorakit.adapters.manifest import Manifest, read_local, read_manifest, write_local, write_manifest
 from lorakit.checkpoints import finding, weights
 from lorakit.checkpoints.finding import Checkpoint, tokenizer_fingerprint
@@ -21,8 +22,6 @@ from lorakit.types import Head, PromptStyle
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
-
-TargetForm = Literal["base", "lora", "changed", "full", "merged"]
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ def open_target(name: str, revision: str | None = None, base: str | None = None)
     folder = located.folder
     hashed = check_hashes(folder)
     manifest = read_manifest(folder)
-    form = _form(folder, manifest)
+    form = form_of(folder, manifest)
     unknown = _unknown(folder, form, manifest, hashed)
     if form in ("base", "full", "merged"):
         if base is not None:
@@ -168,32 +167,6 @@ def open_target(name: str, revision: str | None = None, base: str | None = None)
     if adapter is not None and manifest is not None:
         check_method(adapter, manifest.method, folder, found.new_rows)
     return target
-
-
-def _form(folder: Path, manifest: Manifest | None) -> TargetForm:
-    present: dict[TargetForm, bool] = {
-        "lora": (folder / CONFIG).exists(),
-        "changed": (folder / changed.WEIGHTS).exists(),
-        "base": (folder / "config.json").exists(),
-    }
-    forms = [form for form, there in present.items() if there]
-    if not forms:
-        begun = " Its training has not ended: there is only checkpoints/." if (folder / "checkpoints").is_dir() else ""
-        raise CheckpointError(
-            f"{folder} holds neither a model (config.json) nor an adapter ({CONFIG} or {changed.WEIGHTS}).{begun}"
-        )
-    if len(forms) > 1:
-        raise CheckpointError(f"{folder} holds an adapter and a whole model at once; move one of them elsewhere.")
-    form = forms[0]
-    if manifest is None:
-        if form == "changed":
-            raise CheckpointError(f"{folder} lacks manifest.json, without which {changed.WEIGHTS} cannot be placed.")
-        return form
-    if form == "base" and manifest.form in ("full", "merged"):
-        return manifest.form
-    if form != manifest.form:
-        raise CheckpointError(f"{folder}: manifest.json says {manifest.form!r}, but the files are of form {form!r}.")
-    return form
 
 
 def _unknown(folder: Path, form: TargetForm, manifest: Manifest | None, hashed: bool) -> list[str]:

@@ -26,16 +26,22 @@ _ROWS = ".token_adapter.trainable_tokens_delta"
 """What PEFT puts behind the name of a layer of which single rows are stored."""
 
 
+def weight_file(folder: Path) -> Path:
+    """Return the file of the pairs; raises CheckpointError where it is missing."""
+    file = folder / WEIGHTS
+    if not file.is_file():
+        other = " adapter_model.bin is a pickle and is not read." if (folder / "adapter_model.bin").exists() else ""
+        raise CheckpointError(f"{folder} holds no {WEIGHTS}.{other}")
+    return file
+
+
 def read_lora_weights(folder: Path) -> dict[str, Tensor]:
     """Read the pairs of an adapter, in the dtype they are stored in.
 
     Raises:
         CheckpointError: The file is missing or damaged, or a number in it is not finite.
     """
-    file = folder / WEIGHTS
-    if not file.is_file():
-        other = " adapter_model.bin is a pickle and is not read." if (folder / "adapter_model.bin").exists() else ""
-        raise CheckpointError(f"{folder} holds no {WEIGHTS}.{other}")
+    file = weight_file(folder)
     found = dict(weights.tensors(file))
     for name, tensor in found.items():
         if not (tensor.is_floating_point() and weights.is_finite(tensor)):

@@ -47,9 +47,14 @@ class TensorInfo:
     """The byte after its last one."""
 
     @property
+    def elements(self) -> int:
+        """How many numbers the tensor holds."""
+        return math.prod(self.shape)
+
+    @property
     def bytes(self) -> int:
         """Size of the tensor in bytes, from its shape and dtype."""
-        return math.prod(self.shape) * _DTYPES[self.dtype][1]
+        return self.elements * _DTYPES[self.dtype][1]
 
     @property
     def torch_dtype(self) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import lorakit
-from lorakit.cli import base, recipes
+from lorakit.cli import adapter, base, recipes
 from lorakit.cli.chat import chat
 from lorakit.cli.evaluate import evaluate
 from lorakit.cli.generate import generate
@@ -48,5 +48,6 @@ app.command()(chat)
 app.command()(evaluate)
 app.command()(merge)
 app.command()(new)
+app.add_typer(adapter.app, name="adapter")
 app.add_typer(base.app, name="base")
 app.add_typer(recipes.app, name="recipes")

@@ -1,0 +1,93 @@
+"""What `lorakit adapter info` shows: facts in two columns, and the layers, those alike in one line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from lorakit.cli import screen
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from lorakit.adapters.facts import Facts, Layer
+
+_WHAT = {
+    "base": "base model",
+    "lora": "LoRA adapter",
+    "changed": "changed weights beside a base",
+    "full": "whole fine-tuned model",
+    "merged": "whole model, adapter merged in",
+}
+_MOST_LABELS = 20
+
+
+def told(facts: Facts) -> list[RenderableType]:
+    """Return the tables of one target."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in _rows(facts):
+        table.add_row(name, Text(screen.safe(value)))
+    return [table, "", _layers(facts.layers)] if facts.layers else [table]
+
+
+def _rows(facts: Facts) -> Iterator[tuple[str, str]]:
+    manifest, base = facts.manifest, facts.base
+    yield "what", _WHAT[facts.form]
+    if facts.form != "base":
+        at = f" at {base['revision']}" if base["revision"] else ""
+        yield "base", (base["identity"] or "not known") + at
+        yield "weights of the base", base["fingerprint"] or "not known: no manifest.json"
+    yield "size", f"{facts.parameters:,} numbers · {facts.bytes / 1e6:,.2f} MB"
+    yield "licence", facts.licence or "not stated in README.md"
+    if manifest is None:
+        return
+    yield "method", _listed(manifest.method)
+    yield "objective", _listed({"name": manifest.objective, **manifest.task, "labels": None})
+    if manifest.head.labels:
+        more = len(manifest.head.labels) - _MOST_LABELS
+        yield "labels", ", ".join(manifest.head.labels[:_MOST_LABELS]) + (f" and {more:,} more" if more > 0 else "")
+    if manifest.added_tokens:
+        yield "new tokens", f"{len(manifest.added_tokens):,}"
+    if manifest.stop_strings:
+        yield "stops at", ", ".join(map(repr, manifest.stop_strings))
+    for name, value in manifest.metrics.items():
+        yield name.replace("_", " "), _plain(value)
+    yield "training rows", manifest.data or "not known"
+    yield "made with", ", ".join(f"{name} {version}" for name, version in manifest.libraries.items()) or "not known"
+    yield "fast paths", "; ".join(manifest.speed) or "none"
+
+
+def _layers(layers: tuple[Layer, ...]) -> Table:
+    """Return a line for all layers whose names differ in numbers alone and that are stored alike."""
+    groups: dict[tuple[str, str, int | None, float | None], list[Layer]] = {}
+    for layer in layers:
+        name = re.sub(r"(?<=\.)\d+(?=\.)", "*", layer.name)
+        groups.setdefault((name, layer.kind, layer.rank, layer.scale), []).append(layer)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("weight")
+    for heading in ("layers", "rank", "scale", "numbers"):
+        table.add_column(heading, justify="right")
+    for (name, kind, rank, scale), members in groups.items():
+        stored = kind if rank is None else str(rank)
+        count = sum(layer.parameters for layer in members)
+        factor = "" if scale is None else f"{scale:.4g}"
+        table.add_row(Text(screen.safe(name)), str(len(members)), stored, factor, f"{count:,}")
+    return table
+
+
+def _listed(settings: Mapping[str, object]) -> str:
+    given = {name: value for name, value in settings.items() if value not in (None, False, [], {})}
+    return ", ".join(_plain(value) if name == "name" else f"{name} {_plain(value)}" for name, value in given.items())
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,49 @@
+"""`lorakit adapter`: results on stdout, prose on stderr, 1 for a fault."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bundles import trained_run
+from conftest import save_checkpoint, tiny_gpt2
+from lorakit.checkpoints.finding import find
+from lorakit.methods.settings import LoraSettings
+
+
+def lorakit(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "lorakit", *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    base = save_checkpoint(folder / "base", tiny_gpt2())
+    trained_run(folder / "run", find(str(base)), LoraSettings(rank=4, alpha=8.0), "lora")
+    return folder / "run"
+
+
+def test_info_shows_what_it_is_and_gathers_layers_that_differ_in_their_number_alone(run):
+    done = lorakit("adapter", "info", str(run))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "local:base" in done.stdout
+    (line,) = [line for line in done.stdout.splitlines() if ".attn.c_attn" in line]
+    # Two blocks of A (4, 32) and B (96, 4).
+    assert line.split() == ["transformer.h.*.attn.c_attn.weight", "2", "4", "2", "1,024"]
+
+
+def test_info_as_json_is_one_object_free_of_paths(run):
+    done = lorakit("adapter", "info", str(run), "--json")
+    told = json.loads(done.stdout)
+    assert (told["method"]["rank"], told["layers"][0]["scale"], told["head"]["task"]) == (4, 2.0, "causal_lm")
+    assert str(run.parent) not in done.stdout
+
+
+def test_a_name_that_nothing_has_is_told_in_words(tmp_path):
+    done = lorakit("adapter", "info", str(tmp_path / "nothing"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: there is no model")
