@@ -11,7 +11,7 @@ import pytest
 import lorakit
 from every_objective import CASES, Workshop
 from lorakit.adapters.bundle import open_target
-from lorakit.data import token_files
+from lorakit.checkpoints import caches
 from lorakit.errors import DataError
 from lorakit.workflows import encoding, kept_rows
 from lorakit.workflows.preparing import prepare_rows
@@ -296,6 +296,6 @@ def test_frozen_blocks_are_computed_once_on_rows_that_were_taken_up(workshop, tm
 
 
 def test_the_cache_lies_where_the_user_says(tmp_path):
-    assert token_files.cache({"LORAKIT_CACHE": "/a"}).as_posix() == "/a/tokens"
-    assert token_files.cache({"XDG_CACHE_HOME": "/b"}).as_posix() == "/b/lorakit/tokens"
-    assert token_files.cache({"XDG_CACHE_HOME": "c"}).as_posix().endswith("/.cache/lorakit/tokens")
+    assert caches.folder("tokens", {"LORAKIT_CACHE": "/a"}).as_posix() == "/a/tokens"
+    assert caches.folder("tokens", {"XDG_CACHE_HOME": "/b"}).as_posix() == "/b/lorakit/tokens"
+    assert caches.folder("tokens", {"XDG_CACHE_HOME": "c"}).as_posix().endswith("/.cache/lorakit/tokens")

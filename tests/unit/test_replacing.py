@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lorakit.checkpoints.folders import check_destination, check_hashes, whole_folder
+from lorakit.checkpoints.folders import check_destination, whole_folder
+from lorakit.checkpoints.hashes import check_hashes
 from lorakit.errors import CheckpointError
 
 

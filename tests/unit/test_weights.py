@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from conftest import tiny_llama
 from lorakit.checkpoints import folders, streams, weights
-from lorakit.checkpoints.folders import check_hashes, whole_folder, write_files
+from lorakit.checkpoints.folders import whole_folder, write_files
+from lorakit.checkpoints.hashes import check_hashes, read_hashes
 from lorakit.errors import CheckpointError
 
 TENSORS = {
@@ -127,7 +128,7 @@ def test_a_whole_folder_verifies(tmp_path):
         (aside / "deep").mkdir()
         (aside / "deep" / "b.txt").write_text("b")
     assert check_hashes(tmp_path / "out")
-    assert folders.read_hashes(tmp_path / "out").keys() == {"a.txt", "deep/b.txt"}
+    assert read_hashes(tmp_path / "out").keys() == {"a.txt", "deep/b.txt"}
     assert os.listdir(tmp_path) == ["out"]
 
 
@@ -193,7 +194,7 @@ def test_write_files_leaves_other_files_of_the_folder_alone(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("kept")
     write_files(tmp_path, lambda aside: (aside / "weights").write_text("w"))
     assert sorted(os.listdir(tmp_path)) == ["hashes.json", "metrics.jsonl", "weights"]
-    assert folders.read_hashes(tmp_path).keys() == {"weights"}
+    assert read_hashes(tmp_path).keys() == {"weights"}
 
 
 def test_write_files_that_fails_changes_nothing(tmp_path):

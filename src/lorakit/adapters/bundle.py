@@ -14,7 +14,7 @@ from lorakit.adapters.lora_config import LoraFile, check_method, read_lora_file
 from lorakit.adapters.manifest import Manifest, read_local, read_manifest, write_local, write_manifest
 from lorakit.checkpoints import finding, weights
 from lorakit.checkpoints.finding import Checkpoint, tokenizer_fingerprint
-from lorakit.checkpoints.folders import HASHES, check_hashes
+from lorakit.checkpoints.hashes import HASHES, check_hashes
 from lorakit.checkpoints.locating import Located, locate, locate_identity
 from lorakit.errors import CheckpointError
 from lorakit.types import Head, PromptStyle
@@ -157,13 +157,10 @@ def open_target(name: str, revision: str | None = None, base: str | None = None)
         whole = finding.open_folder(located)
         return Target(whole, folder, form, manifest, notes=[*whole.notes, *unknown])
     adapter = read_lora_file(folder) if form == "lora" else None
-    hint = adapter.base_model_name_or_path if adapter is not None else None
-    found = finding.open_folder(_locate_base(folder, manifest, hint, base))
-    if manifest is not None and manifest.added_tokens:
-        found, _ = found.with_tokens(manifest.added_tokens)
+    found = open_base(folder, manifest, adapter, base)
     notes = [*located.notes, *found.notes, *unknown, *(manifest.notes if manifest is not None else ())]
     target = Target(found, folder, form, manifest, adapter, notes=notes)
-    _check_base(target)
+    check_base(target)
     if adapter is not None and manifest is not None:
         check_method(adapter, manifest.method, folder, found.new_rows)
     return target
@@ -176,6 +173,17 @@ def _unknown(folder: Path, form: TargetForm, manifest: Manifest | None, hashed: 
     if manifest is None and form == "lora":
         return [f"{folder} has no manifest.json: how prompts were framed and which base is right are not known."]
     return []
+
+
+def open_base(folder: Path, manifest: Manifest | None, adapter: LoraFile | None, given: str | None) -> Checkpoint:
+    """Return the base of an adapter, with the tokens that training added; whether it is the right one is not asked.
+
+    Raises:
+        CheckpointError: It is not known, not where it was, or damaged.
+    """
+    hint = adapter.base_model_name_or_path if adapter is not None else None
+    found = finding.open_folder(_locate_base(folder, manifest, hint, given))
+    return found.with_tokens(manifest.added_tokens)[0] if manifest is not None and manifest.added_tokens else found
 
 
 def _locate_base(folder: Path, manifest: Manifest | None, hint: str | None, given: str | None) -> Located:
@@ -196,8 +204,8 @@ def _locate_base(folder: Path, manifest: Manifest | None, hint: str | None, give
     return locate_identity(identity, manifest.base.revision if manifest is not None else None)
 
 
-def _check_base(target: Target) -> None:
-    """Refuse a base of the right shape and the wrong weights, and one that already holds this very adapter."""
+def check_base(target: Target) -> None:
+    """Raise CheckpointError for a base with other weights than in training, or with this very adapter in them."""
     base, manifest = target.base, target.manifest
     beneath = read_manifest(base.folder)
     if beneath is not None and beneath.form == "merged" and beneath.parent == adapter_fingerprint(target):

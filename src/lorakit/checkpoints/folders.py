@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
-import json
 import os
 import shutil
 import signal
@@ -14,15 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 
+from lorakit.checkpoints.hashes import HASHES, UNHASHED, flush, read_hashes, write_hashes
 from lorakit.errors import CheckpointError, Interrupted
 
-HASHES = "hashes.json"
-"""Written last: the size and sha256 of the other files of the folder."""
-
-_UNHASHED = frozenset({HASHES, "local.json", "README.md"})
-"""Files that may change or be missing: this list itself, what is never shared, and what people edit."""
-
-_NO_SUCH_CALL = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -55,6 +47,42 @@ def whole_folder(destination: Path, force: bool = False, own: bool = False) -> I
             _put_in_place(aside, destination)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def whole_file(destination: Path) -> Iterator[Path]:
+    """Give the name of a file to write, which becomes `destination` when the block ends without an error.
+
+    Like `whole_folder`, for one file; whether something may be replaced is the caller's to ask, with `check_file`.
+
+    Raises:
+        CheckpointError: The disk is full, or the file system refuses.
+    """
+    destination = _named(destination)
+    with _plain_errors(destination), _signals_raise():
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(destination)
+        aside = _beside(destination, "new")
+        try:
+            yield aside
+            flush(aside)
+            os.replace(aside, destination)
+            flush(destination.parent)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+def check_file(destination: Path, force: bool = False) -> None:
+    """Raise CheckpointError where `whole_file` should not write; `force` accepts a file that is there."""
+    destination = _named(destination)
+    with _plain_errors(destination):
+        if destination.is_symlink():
+            raise CheckpointError(f"{destination} is a link to {os.readlink(destination)}; give the file itself.")
+        if destination.exists() and not destination.is_file():
+            raise CheckpointError(f"{destination} is no file, so it is not replaced; give another name.")
+        if destination.exists() and not force:
+            raise CheckpointError(f"{destination} exists; give another name, or --force to replace it.")
+        _check_writable(destination)
 
 
 def check_destination(destination: Path, force: bool = False, sources: Iterable[Path] = ()) -> None:
@@ -119,7 +147,7 @@ def _check_contents(destination: Path, force: bool) -> None:
         raise CheckpointError(
             f"{destination} was not written by lorakit (no {HASHES}), and --force keeps it; give another folder."
         )
-    known = written.keys() | _UNHASHED
+    known = written.keys() | UNHASHED
     for entry in sorted(destination.rglob("*")):
         name = entry.relative_to(destination).as_posix()
         if name not in known and (entry.is_symlink() or not entry.is_dir()):
@@ -153,63 +181,9 @@ def write_files(folder: Path, writer: Callable[[Path], None]) -> None:
             names = sorted(file.name for file in aside.iterdir())
             for name in [*(name for name in names if name != HASHES), HASHES]:
                 os.replace(aside / name, folder / name)
-            _flush(folder)
+            flush(folder)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-
-
-def write_hashes(folder: Path) -> None:
-    """Flush every file of `folder` and write `hashes.json` beside them."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name not in _UNHASHED)
-    listed = {
-        file.relative_to(folder).as_posix(): {"sha256": _sha256(file), "size": file.stat().st_size} for file in files
-    }
-    (folder / HASHES).write_text(json.dumps({"format": 1, "files": listed}, indent=1) + "\n", encoding="utf-8")
-    inner = [entry for entry in folder.rglob("*") if not entry.is_symlink()]
-    for entry in (*inner, folder):
-        _flush(entry)
-
-
-def read_hashes(folder: Path) -> dict[str, dict[str, str | int]]:
-    """Return file name -> sha256 and size; empty for a folder without `hashes.json`.
-
-    Raises:
-        CheckpointError: `hashes.json` cannot be read.
-    """
-    file = folder / HASHES
-    if not file.exists():
-        return {}
-    try:
-        return {
-            name: {"sha256": str(entry["sha256"]), "size": int(entry["size"])}
-            for name, entry in json.loads(file.read_text(encoding="utf-8"))["files"].items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as problem:
-        raise CheckpointError(f"{file} is damaged ({problem}); use another copy of this folder.") from problem
-
-
-def check_hashes(folder: Path) -> bool:
-    """Check every file that `hashes.json` lists.
-
-    Returns:
-        Whether there was a `hashes.json` to check against.
-
-    Raises:
-        CheckpointError: A listed file is missing or has changed; the message names it.
-    """
-    hashes = read_hashes(folder)
-    for name, entry in hashes.items():
-        file = folder / name
-        if not file.is_file():
-            raise CheckpointError(f"{file} is missing, and {HASHES} lists it; use another copy of this folder.")
-        if file.stat().st_size != entry["size"] or _sha256(file) != entry["sha256"]:
-            raise CheckpointError(f"{file} is damaged or was edited: it differs from {HASHES}. Use another copy.")
-    return bool(hashes)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _beside(destination: Path, kind: str) -> Path:
@@ -226,7 +200,7 @@ def _put_in_place(aside: Path, destination: Path) -> None:
         if retired.exists():
             os.rename(retired, destination)
         raise
-    _flush(destination.parent)
+    flush(destination.parent)
     shutil.rmtree(retired, ignore_errors=True)
 
 
@@ -238,6 +212,8 @@ def _sweep(destination: Path) -> None:
             continue
         if kind == "old" and not destination.exists():
             os.rename(leftover, destination)
+        elif leftover.is_file():
+            leftover.unlink(missing_ok=True)
         else:
             shutil.rmtree(leftover, ignore_errors=True)
 
@@ -250,18 +226,6 @@ def _alive(process: int) -> bool:
     except PermissionError:
         return True
     return process != os.getpid()
-
-
-def _flush(entry: Path) -> None:
-    descriptor = os.open(entry, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as problem:
-        # Some network and container file systems have no fsync; the rename still orders the writes there.
-        if problem.errno not in _NO_SUCH_CALL:
-            raise
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -1,17 +1,15 @@
 """Examples in files that are mapped, not read: what was encoded once is neither encoded again nor held in memory.
 
 A folder holds for each part of an example (ids, labels, …) the values of all examples end to end, as they lie in
-memory, and how many each example has. Folders are kept in `cache()`, up to a bound, the least used removed first.
+memory, and how many each example has. `workflows/kept_rows.py` keeps such folders for later starts.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, overload
@@ -104,37 +102,6 @@ def write(folder: Path, examples: Iterable[Example]) -> TokenFiles:
     np.save(folder / _LENGTHS, np.frombuffer(counts, dtype=np.int64) if counts else np.zeros(0, np.int64))
     np.save(folder / _PLACES, np.frombuffer(places, dtype=np.int64) if places else np.zeros(0, np.int64))
     return TokenFiles(folder)
-
-
-def cache(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder in which encoded rows are kept: ``$LORAKIT_CACHE/tokens``, else in the user's cache folder."""
-    given = environment.get("LORAKIT_CACHE")
-    if given:
-        return Path(given) / "tokens"
-    # The XDG base directory specification asks to pass over a relative path.
-    shared = Path(environment.get("XDG_CACHE_HOME", ""))
-    return (shared if shared.is_absolute() else Path("~/.cache").expanduser()) / "lorakit" / "tokens"
-
-
-def make_room(folder: Path, most: float) -> None:
-    """Remove entries of a cache, the least lately used first, until at most `most` bytes are left.
-
-    An entry that another process is reading stays readable to it until it ends.
-    """
-    entries = sorted(_entries(folder))
-    total = sum(size for _, size, _ in entries)
-    for _, size, entry in entries:
-        if total <= most:
-            return
-        shutil.rmtree(entry, ignore_errors=True)
-        total -= size
-
-
-def _entries(folder: Path) -> Iterator[tuple[float, int, Path]]:
-    """Yield when each entry was last used, its size in bytes, and its folder; another process may be removing it."""
-    for entry in folder.iterdir():
-        with suppress(FileNotFoundError):
-            yield entry.stat().st_mtime, sum(file.stat().st_size for file in entry.rglob("*")), entry
 
 
 def _parts(example: Example) -> dict[str, np.ndarray]:

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lorakit.checkpoints import shards
-from lorakit.checkpoints.folders import check_hashes, whole_folder
+from lorakit.checkpoints.folders import whole_folder
+from lorakit.checkpoints.hashes import check_hashes
 from lorakit.errors import CheckpointError, TrainingError
 
 WEIGHTS, OPTIMIZER, RANDOM, PROGRESS = (

@@ -19,7 +19,8 @@ from lorakit.adapters.bundle import Target, adapter_fingerprint, open_target, wr
 from lorakit.adapters.manifest import Base, Manifest, library_versions, write_manifest
 from lorakit.checkpoints import heads
 from lorakit.checkpoints.finding import tokenizer_fingerprint
-from lorakit.checkpoints.folders import HASHES, whole_folder, write_files
+from lorakit.checkpoints.folders import whole_folder, write_files
+from lorakit.checkpoints.hashes import HASHES
 from lorakit.checkpoints.rounded import Width
 from lorakit.data.encoding import TextEncoder
 from lorakit.errors import TrainingError

@@ -15,8 +15,10 @@ from pydantic import TypeAdapter
 
 import lorakit
 from lorakit.adapters.bundle import Target
+from lorakit.checkpoints import caches
 from lorakit.checkpoints.finding import tokenizer_fingerprint
-from lorakit.checkpoints.folders import check_hashes, whole_folder
+from lorakit.checkpoints.folders import whole_folder
+from lorakit.checkpoints.hashes import check_hashes
 from lorakit.data import token_files
 from lorakit.data.paths import HUB, STANDARD_INPUT, as_source, files_of, locate
 from lorakit.data.settings import DataSettings
@@ -49,7 +51,7 @@ def encoded(
     key = _key(recipe, target)
     if key is None:
         return encode(recipe, target, make), ""
-    place = token_files.cache() / key
+    place = caches.folder("tokens") / key
     found = _recalled(place)
     if found is not None:
         return found, f"encoded rows are taken from {place}, where an earlier start has kept them"
@@ -62,7 +64,7 @@ def encoded(
             (aside / _UNDERSTOOD).write_bytes(TypeAdapter(Understood).dump_json(made.understood))
             if _key(recipe, target) != key:
                 raise CheckpointError("their files changed meanwhile.")
-        token_files.make_room(place.parent, recipe.speed.tokens_gb * 1e9)
+        caches.make_room(place.parent, recipe.speed.tokens_gb * 1e9)
     except (CheckpointError, OSError) as error:
         return _recalled(place) or encode(recipe, target, make), f"encoded rows are not kept: {error}"
     return made, f"encoded rows are kept for later starts in {place}"
