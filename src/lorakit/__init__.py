@@ -19,6 +19,8 @@ _VERBS = {
     "merge": "lorakit.workflows.merging",
     "new": "lorakit.workflows.creating",
     "info": "lorakit.workflows.describing",
+    "pack": "lorakit.workflows.packing",
+    "unpack": "lorakit.workflows.packing",
 }
 
 

@@ -47,3 +47,19 @@ def test_a_name_that_nothing_has_is_told_in_words(tmp_path):
     done = lorakit("adapter", "info", str(tmp_path / "nothing"))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: there is no model")
+
+
+def test_pack_and_unpack_print_the_name_on_stdout_and_what_was_done_on_stderr(run, tmp_path):
+    file, folder = tmp_path / "x.lora", tmp_path / "x"
+    for command in (["pack", str(run), "-o", str(file)], ["unpack", str(file), "-o", str(folder)]):
+        done = lorakit("adapter", *command)
+        assert (done.returncode, done.stdout) == (0, f"{command[-1]}\n"), done.stderr
+        assert "adapter_model.safetensors" in done.stderr
+
+
+def test_unpack_of_something_else_is_told_in_words(tmp_path):
+    (tmp_path / "x.lora").write_text("letters")
+    done = lorakit("adapter", "unpack", str(tmp_path / "x.lora"), "-o", str(tmp_path / "x"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "damaged or no .lora file" in done.stderr
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.lora"]

@@ -8,11 +8,12 @@ from typing import Any
 
 import yaml
 
-from lorakit.adapters import changed, lora_file
+from lorakit.adapters import lora_file
+from lorakit.adapters.contents import weight_files
 from lorakit.adapters.forms import TargetForm, form_of
 from lorakit.adapters.lora_config import LoraFile, read_lora_file
 from lorakit.adapters.manifest import Manifest, read_manifest
-from lorakit.checkpoints import streams, weights
+from lorakit.checkpoints import streams
 from lorakit.checkpoints.streams import TensorInfo
 
 CARD = "README.md"
@@ -79,7 +80,7 @@ def facts(folder: Path) -> Facts:
     manifest = read_manifest(folder)
     form = form_of(folder, manifest)
     adapter = read_lora_file(folder) if form == "lora" else None
-    files = _weight_files(folder, form)
+    files = weight_files(folder, form)
     infos = {name: info for file in files for name, info in streams.read_header(file).items()}
     return Facts(
         folder=folder,
@@ -110,12 +111,6 @@ def _base(manifest: Manifest | None, adapter: LoraFile | None) -> dict[str, str 
         return manifest.base.model_dump()
     hint = adapter.base_model_name_or_path if adapter is not None else None
     return {"identity": hint, "revision": None, "fingerprint": None, "model_type": None}
-
-
-def _weight_files(folder: Path, form: TargetForm) -> tuple[Path, ...]:
-    if form == "lora":
-        return (lora_file.weight_file(folder),)
-    return (folder / changed.WEIGHTS,) if form == "changed" else weights.weight_files(folder)
 
 
 def _whole(infos: dict[str, TensorInfo]) -> tuple[Layer, ...]:

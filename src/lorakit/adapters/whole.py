@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from lorakit.checkpoints.finding import Checkpoint
 
-_COMPANIONS = (
+COMPANIONS = (
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -30,6 +30,7 @@ _COMPANIONS = (
     "spiece.model",
     "chat_template.jinja",
 )
+"""Files of a tokenizer and of text generation."""
 
 
 def write(folder: Path, model: nn.Module, base: Checkpoint, head: Head) -> None:
@@ -70,7 +71,7 @@ def write_companions(
         config["tie_word_embeddings"] = tied
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     (folder / "config.json").write_text(text, encoding="utf-8")
-    for name in _COMPANIONS:
+    for name in COMPANIONS:
         if (base.folder / name).is_file():
             shutil.copyfile(base.folder / name, folder / name)
     if base.new_tokens is not None:

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorakit.checkpoints import packed
 from lorakit.errors import CheckpointError, nearest
 
 _HUB_FILES = ["*.json", "*.jsonl", "*.jinja", "*.txt", "*.model", "*.safetensors", "*.yaml", "*.html"]
@@ -30,7 +31,8 @@ def locate(name: str, revision: str | None = None) -> Located:
     """Return the folder that `name` stands for.
 
     Args:
-        name: Path of a folder, name of a built-in (``tiny-gpt`` or ``builtin:tiny-gpt``), or a Hub id.
+        name: Path of a folder or of a `.lora` file, name of a built-in (``tiny-gpt`` or ``builtin:tiny-gpt``), or a
+            Hub id.
         revision: Branch, tag or commit on the Hub.
 
     Raises:
@@ -80,10 +82,12 @@ def cached_ids() -> list[str]:
 
 
 def _local(path: Path, ambiguous: bool, revision: str | None) -> Located:
+    if revision is not None:
+        raise CheckpointError(f"{path} lies on this computer and has no revisions; leave out revision {revision!r}.")
+    if path.suffix == packed.SUFFIX and path.is_file():
+        return Located(packed.unpacked(path), f"local:{path.stem}")
     if path.is_file():
         raise CheckpointError(f"{path} is a file; give the folder that holds it: {path.parent}.")
-    if revision is not None:
-        raise CheckpointError(f"{path} is a folder and has no revisions; leave out revision {revision!r}.")
     notes: tuple[str, ...] = ()
     if ambiguous:
         notes = (f"{path} is taken to be the folder of that name here; for the built-in type builtin:{path}.",)

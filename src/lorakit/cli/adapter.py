@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,13 +11,16 @@ import typer
 from lorakit.cli import screen
 from lorakit.cli.decoding_options import Target
 
-app = typer.Typer(no_args_is_help=True, help="Look into an adapter: what it is and what it was made from.")
+app = typer.Typer(no_args_is_help=True, help="Look into an adapter, check it, and hand it over as one file.")
+
+Revision = Annotated[str | None, typer.Option(metavar="NAME", help="Branch, tag or commit on the Hub.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output if lorakit wrote it.")]
 
 
 @app.command()
 def info(
     target: Target,
-    revision: Annotated[str | None, typer.Option(metavar="NAME", help="Branch, tag or commit on the Hub.")] = None,
+    revision: Revision = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with every layer.")] = False,
 ) -> None:
     """Say what an adapter is: its base, method, ranks, size, labels, scores, data and how it was made.
@@ -34,3 +38,42 @@ def info(
     from lorakit.cli.adapter_tables import told
 
     screen.show(*told(found))
+
+
+@app.command()
+def pack(
+    target: Target,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="New file, NAME.lora.")],
+    revision: Revision = None,
+    force: Force = False,
+) -> None:
+    """Put what is shared of an adapter, a run or a model into one file, which every command takes as it is.
+
+    Rows, states of training and local.json with its paths stay behind; a secret or a path in a file is refused.
+
+    Example: lorakit adapter pack tiny-gpt -o tiny-gpt.lora
+    """
+    from lorakit.workflows.packing import pack as write
+
+    packed = write(target, output, force, revision)
+    screen.say(f"{len(packed.names)} files, {packed.size / 1e6:,.2f} MB: {', '.join(packed.names)}")
+    if packed.left:
+        screen.say(f"stayed behind: {', '.join(packed.left)}")
+    typer.echo(screen.safe(str(output)))
+
+
+@app.command()
+def unpack(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .lora file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="New folder.")],
+    force: Force = False,
+) -> None:
+    """Take a .lora file apart into a folder, each file held to its hash; nothing is written anywhere else.
+
+    Example: lorakit adapter unpack tiny-gpt.lora -o tiny-gpt-unpacked
+    """
+    from lorakit.workflows.packing import unpack as write
+
+    packed = write(file, output, force)
+    screen.say(f"{len(packed.names)} files: {', '.join(packed.names)}")
+    typer.echo(screen.safe(str(output)))

@@ -1,4 +1,4 @@
-"""What `lorakit adapter info` shows: facts in two columns, and the layers, those alike in one line."""
+"""What `lorakit adapter info` and `check` show: facts in two columns, layers alike in one line, a line a fault."""
 
 from __future__ import annotations
 
@@ -90,4 +90,4 @@ def _listed(settings: Mapping[str, object]) -> str:
 def _plain(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) and value.isprintable() else json.dumps(value, ensure_ascii=False)

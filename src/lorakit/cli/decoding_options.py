@@ -10,7 +10,10 @@ import typer
 _MODEL, _CHOICE, _END = "Model", "Choice of the next token", "End of an answer"
 
 Target = Annotated[
-    str, typer.Argument(metavar="TARGET", help="Adapter, run, merged or base model: a folder, a built-in, a Hub id.")
+    str,
+    typer.Argument(
+        metavar="TARGET", help="Adapter, run, merged or base model: a folder, a .lora file, a built-in, a Hub id."
+    ),
 ]
 Base = Annotated[
     str | None,

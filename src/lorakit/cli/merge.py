@@ -24,7 +24,7 @@ class Precision(StrEnum):
 
 
 def merge(
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="Run or adapter: a folder or a Hub id.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="Run or adapter: a folder, a .lora file, a Hub id.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="New folder for the merged model.")],
     dtype: Annotated[
         Precision | None,

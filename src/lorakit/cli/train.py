@@ -20,7 +20,9 @@ def train(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Hub id, folder, run or built-in to start from.", rich_help_panel="What"),
+        typer.Option(
+            metavar="MODEL", help="Hub id, folder, run, .lora file or built-in to start from.", rich_help_panel="What"
+        ),
     ] = None,
     data: Annotated[
         str | None,
