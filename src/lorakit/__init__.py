@@ -19,6 +19,7 @@ _VERBS = {
     "merge": "lorakit.workflows.merging",
     "new": "lorakit.workflows.creating",
     "info": "lorakit.workflows.describing",
+    "check": "lorakit.workflows.checking",
     "pack": "lorakit.workflows.packing",
     "unpack": "lorakit.workflows.packing",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from bundles import trained_run
 from conftest import save_checkpoint, tiny_gpt2
 from lorakit.checkpoints.finding import find
+from lorakit.checkpoints.hashes import write_hashes
 from lorakit.methods.settings import LoraSettings
 
 
@@ -47,6 +49,24 @@ def test_a_name_that_nothing_has_is_told_in_words(tmp_path):
     done = lorakit("adapter", "info", str(tmp_path / "nothing"))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: there is no model")
+
+
+def test_check_of_a_sound_run_leaves_with_0(run):
+    done = lorakit("adapter", "check", str(run))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "no faults"
+
+
+def test_check_tells_each_fault_in_one_line_and_leaves_with_1(run, tmp_path):
+    damaged = shutil.copytree(run, tmp_path / "damaged")
+    file = damaged / "adapter_config.json"
+    file.write_text(file.read_text().replace('"lora_alpha": 8.0', '"lora_alpha": 80.0'))
+    write_hashes(damaged)
+    (damaged / "README.md").write_text("/home/somebody/x/")
+    done = lorakit("adapter", "check", str(damaged))
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.splitlines()[-1] == "2 faults"
+    assert [line.split()[0] for line in done.stdout.splitlines() if "✗" in line] == ["settings", "privacy"]
 
 
 def test_pack_and_unpack_print_the_name_on_stdout_and_what_was_done_on_stderr(run, tmp_path):

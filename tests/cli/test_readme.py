@@ -115,7 +115,8 @@ def desk(tmp_path_factory):
     shutil.copy(ROOT / "examples" / "restaurants-20.csv", folder / "trainset.csv")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with contextlib.chdir(folder):
+    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LORAKIT_CACHE", str(folder / "cache"))
         yield folder
     torch.set_num_threads(threads)
 
@@ -137,7 +138,7 @@ def test_the_commands_of_the_readme_run_as_written(results):
     failed = {command: (result.exception, result.stderr) for command, result in results.items() if result.exit_code}
     assert failed == {}
     assert {arguments(command)[0] for command in results} == {
-        "train", "generate", "predict", "evaluate", "chat", "merge", "new", "recipes", "base"
+        "train", "generate", "predict", "evaluate", "chat", "merge", "adapter", "new", "recipes", "base"
     }  # fmt: skip
 
 

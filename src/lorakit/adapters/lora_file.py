@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,15 +98,7 @@ def wrap(model: PreTrainedModel, adapter: LoraFile, folder: Path, fresh: Collect
         except ValueError as problem:
             raise CheckpointError(f"the adapter in {folder} does not fit its base: {problem}") from problem
         expected = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
-        faults = [
-            *(f"  missing     {name}" for name in sorted(expected.keys() - found.keys())),
-            *(f"  unexpected  {name}" for name in sorted(found.keys() - expected.keys())),
-            *(
-                f"  misshapen   {name}: {tuple(found[name].shape)}, the base needs {tuple(expected[name].shape)}"
-                for name in sorted(expected.keys() & found.keys())
-                if expected[name].shape != found[name].shape
-            ),
-        ]
+        faults = [f"  {fault}" for fault in misfits(expected, found)]
         if faults:
             more = [f"  … {len(faults) - 8} more"] if len(faults) > 8 else []
             raise CheckpointError(
@@ -115,6 +107,19 @@ def wrap(model: PreTrainedModel, adapter: LoraFile, folder: Path, fresh: Collect
         set_peft_model_state_dict(wrapped, found)
     token_rows.complete(wrapped)
     return wrapped.eval()
+
+
+def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """Return a line for each tensor that is missing, one too many, or of another shape than expected."""
+    return [
+        *(f"missing     {name}" for name in sorted(expected.keys() - found.keys())),
+        *(f"unexpected  {name}" for name in sorted(found.keys() - expected.keys())),
+        *(
+            f"misshapen   {name}: {tuple(found[name].shape)}, the base needs {tuple(expected[name].shape)}"
+            for name in sorted(expected.keys() & found.keys())
+            if expected[name].shape != found[name].shape
+        ),
+    ]
 
 
 def _check_rows(adapter: LoraFile, model: PreTrainedModel, folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lorakit.cli import screen
-from lorakit.cli.decoding_options import Target
+from lorakit.cli.decoding_options import Base, Target
 
 app = typer.Typer(no_args_is_help=True, help="Look into an adapter, check it, and hand it over as one file.")
 
@@ -38,6 +38,28 @@ def info(
     from lorakit.cli.adapter_tables import told
 
     screen.show(*told(found))
+
+
+@app.command()
+def check(
+    target: Target,
+    base: Base = None,
+    revision: Revision = None,
+) -> None:
+    """Look for everything that can be wrong with an adapter, a run or a model; leaves with 1 if anything is.
+
+    Hashes, settings, labels, the weights of the base, every tensor, tokenizer, stop tokens, template, whether plain
+    PEFT or transformers gives the same scores, and whether a file holds a secret or a path of this computer.
+
+    Example: lorakit adapter check tiny-gpt
+    """
+    from lorakit.cli.adapter_tables import looked_at
+    from lorakit.workflows.checking import check as look
+
+    found = look(target, base, revision)
+    screen.show(*looked_at(found))
+    if found.faults:
+        raise typer.Exit(1)
 
 
 @app.command()

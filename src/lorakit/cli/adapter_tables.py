@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from lorakit.adapters.facts import Facts, Layer
+    from lorakit.workflows.checking import Checked
 
 _WHAT = {
     "base": "base model",
@@ -35,6 +36,20 @@ def told(facts: Facts) -> list[RenderableType]:
     for name, value in _rows(facts):
         table.add_row(name, Text(screen.safe(value)))
     return [table, "", _layers(facts.layers)] if facts.layers else [table]
+
+
+def looked_at(checked: Checked) -> list[RenderableType]:
+    """Return a line for each check that holds and for each fault, and how many faults there are."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim")
+    table.add_column()
+    table.add_column(overflow="fold")
+    for one in checked.looked:
+        lines = [("✗", fault) for fault in one.faults] or [("✓", one.told) if one.told else ("–", "not looked at")]
+        for number, (mark, words) in enumerate(lines):
+            table.add_row("" if number else one.name, mark, Text(screen.safe(words)))
+    count = checked.faults
+    return [table, "", f"{count} fault{'s' * (count != 1)}" if count else "no faults"]
 
 
 def _rows(facts: Facts) -> Iterator[tuple[str, str]]:
