@@ -115,6 +115,15 @@ def test_a_tensor_of_nothing_but_nan_is_named(run):
     assert repr(name) in found["tensors"][0]
 
 
+def test_a_number_of_a_whole_model_that_is_not_finite_is_named(sound, tmp_path):
+    run = shutil.copytree(sound / "full", tmp_path / "run")
+    tensors = load_file(run / "model.safetensors")
+    tensors["transformer.ln_f.bias"][3] = float("inf")
+    save_file(tensors, run / "model.safetensors", metadata={"format": "pt"})
+    write_hashes(run)
+    assert "'transformer.ln_f.bias'" in faults(run)["tensors"][0]
+
+
 @pytest.mark.parametrize("kept", [0, 7, 100, -1])
 def test_a_file_that_was_cut_is_found_also_where_the_hashes_agree(run, kept):
     size = (run / WEIGHTS).stat().st_size

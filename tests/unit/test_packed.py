@@ -66,6 +66,7 @@ def test_the_same_files_give_the_same_bytes_whenever_and_in_whatever_order(tmp_p
 def test_any_zip_program_reads_it(pack):
     with zipfile.ZipFile(pack) as archive:
         assert archive.testzip() is None
+        assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert {name: archive.read(name) for name in FILES} == FILES
         assert json.loads(archive.read("hashes.json")) == json.loads(listed(FILES))
 
