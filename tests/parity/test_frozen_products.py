@@ -1,5 +1,6 @@
 """Frozen products through oneDNN beside what learns: numbers and gradients of float64, PEFT's names, the same run."""
 
+import copy
 import gc
 import os
 import signal
@@ -201,3 +202,15 @@ def test_the_choice_is_one_of_the_processor_and_of_torch(monkeypatch):
         monkeypatch.setattr(frozen.Path, "read_text", lambda *_, vendor=vendor, **__: f"vendor_id\t: {vendor}\n")
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda capability=capability: capability)
         assert frozen._is_faster() == expected
+
+
+def test_a_copy_of_a_model_multiplies_by_its_own_weights(calls):
+    model, x = layers(), torch.randn(64, 24)
+    frozen.take(model)
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        for weight in copied.parameters():
+            weight.mul_(2)
+    for name, layer in model.items():
+        assert torch.allclose(copied[name](x), 2 * layer(x), atol=1e-5)
+    assert copied.double()["linear"](x.double()).dtype == torch.float64

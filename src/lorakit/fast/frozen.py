@@ -68,11 +68,15 @@ class _Through:
         # The layer holds this; if this held the layer too, neither would be let go until cycles are searched for.
         self._layer = weakref.ref(layer)
 
+    def __deepcopy__(self, copied: dict[int, Any]) -> _Through:
+        # A copy of the layer multiplies by weights of its own.
+        return _Through(copied[id(self._layer())])
+
     def __call__(self, x: Tensor) -> Tensor:
         # Weights are looked up anew each time: where processes hold parts of them, they are others.
         layer: Any = self._layer()
         # oneDNN keeps a kernel for each number of rows, so that few have to occur (`fast/shapes.py`).
-        if x.device.type != "cpu" or x.shape[:-1].numel() % GRAIN:
+        if not _fits(layer) or x.dtype != torch.float32 or x.shape[:-1].numel() % GRAIN:
             plain: Tensor = type(layer).forward(layer, x)
             return plain
         # GPT-2's Conv1D holds (I, O).
