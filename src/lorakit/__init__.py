@@ -22,6 +22,7 @@ _VERBS = {
     "check": "lorakit.workflows.checking",
     "pack": "lorakit.workflows.packing",
     "unpack": "lorakit.workflows.packing",
+    "resize": "lorakit.workflows.surgery",
 }
 
 

@@ -59,6 +59,7 @@ def text(manifest: Manifest) -> str:
         *([("prompt format", _framing(manifest))] if writes(manifest.head) else []),
         *([("text", "composed letters (Unicode NFC)")] if manifest.normalise else []),
         *([("labels", _listed(manifest.head.labels))] if manifest.head.labels else []),
+        *([("changed since", "; ".join(manifest.surgery))] if manifest.surgery else []),
         *([("new tokens", f"{len(manifest.added_tokens):,}")] if manifest.added_tokens else []),
         *((name.replace("_", " "), _plain(value)) for name, value in manifest.metrics.items()),
         ("made with", ", ".join(f"{name} {version}" for name, version in manifest.libraries.items()) or "—"),
@@ -116,6 +117,8 @@ def _listed(labels: tuple[str, ...]) -> str:
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return f"of {len(value):,} layers {min(value.values()):g} to {max(value.values()):g}"
     if isinstance(value, float):
         return f"{value:.4g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

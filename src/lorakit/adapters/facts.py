@@ -59,7 +59,7 @@ class Facts:
         """Return all of it as JSON holds it, but the folder, which is a path of this computer."""
         manifest = self.manifest.model_dump(mode="json") if self.manifest is not None else {}
         told = ("objective", "task", "head", "method", "style", "normalise", "eos_ids", "stop_strings", "tokenizer")
-        made = ("added_tokens", "data", "libraries", "metrics", "speed", "parent")
+        made = ("added_tokens", "data", "libraries", "metrics", "speed", "parent", "surgery")
         return {
             "form": self.form,
             "base": self.base,

@@ -147,6 +147,7 @@ def check_method(adapter: LoraFile, method: Mapping[str, object], folder: Path, 
     Args:
         adapter: What the file says.
         method: What manifest.json says: rank, alpha, rslora, dora, a list of targets; a missing key is not compared.
+            Ranks and alphas of single layers are what it says, or none.
         folder: Of the adapter, for messages.
         new_rows: Rows of the tokens that manifest.json says were added.
 
@@ -170,8 +171,9 @@ def check_method(adapter: LoraFile, method: Mapping[str, object], folder: Path, 
     rows = adapter.trainable_token_indices
     if any(stored != list(new_rows) for stored in (rows.values() if isinstance(rows, dict) else [rows or []])):
         faults.append("trainable_token_indices are not the rows of the added tokens")
-    if method and (adapter.rank_pattern or adapter.alpha_pattern):
-        faults.append("rank_pattern or alpha_pattern is set and was not")
+    for name, pattern in (("rank_pattern", adapter.rank_pattern), ("alpha_pattern", adapter.alpha_pattern)):
+        if method and pattern != (method.get(name) or {}):
+            faults.append(f"{name} is {_short(pattern)} and {_short(method.get(name) or {})}")
     if faults:
         raise CheckpointError(
             f"{folder}: {CONFIG} and manifest.json disagree ({'; '.join(faults)}): one of them was edited. Use another "

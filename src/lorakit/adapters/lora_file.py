@@ -15,7 +15,7 @@ from lorakit.errors import CheckpointError
 from lorakit.types import Head, HeadTask
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from peft import LoraConfig, PeftModel
     from torch import Tensor
     from transformers import PreTrainedModel
 
@@ -143,10 +143,15 @@ def weights_of(model: PeftModel) -> dict[str, Tensor]:
 
 def write(folder: Path, model: PeftModel, base: str, revision: str | None) -> None:
     """Write PEFT's pair of files, in float32; the base is named by its identity, never by a path."""
-    shards.write(folder / WEIGHTS, weights_of(model), widened=True)
-    config: dict[str, Any] = model.peft_config["default"].to_dict()
-    config |= {"base_model_name_or_path": base, "revision": revision, "inference_mode": True, "auto_mapping": None}
-    plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+    write_files(folder, weights_of(model), model.peft_config["default"], base, revision)
+
+
+def write_files(folder: Path, found: Mapping[str, Tensor], config: LoraConfig, base: str, revision: str | None) -> None:
+    """Write PEFT's pair of files for tensors that have its names; otherwise like `write`."""
+    shards.write(folder / WEIGHTS, found, widened=True)
+    values: dict[str, Any] = config.to_dict()
+    values |= {"base_model_name_or_path": base, "revision": revision, "inference_mode": True, "auto_mapping": None}
+    plain = {key: sorted(value) if isinstance(value, set) else value for key, value in values.items()}
     (folder / CONFIG).write_text(json.dumps(plain, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

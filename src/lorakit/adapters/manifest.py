@@ -74,6 +74,8 @@ class Manifest(_Part):
     """Tokens that the vocabulary of the base lacks, in the order in which they were added."""
     data: str | None = None
     """``sha256:…`` of the training rows."""
+    surgery: tuple[str, ...] = ()
+    """What was done to the trained weights since, in order: ``resize to rank 4``."""
     libraries: dict[str, str] = Field(default_factory=dict)
     """Name -> version."""
     metrics: dict[str, JsonValue] = Field(default_factory=dict)

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from lorakit.cli import screen
+from lorakit.cli import adapter_surgery, screen
 from lorakit.cli.decoding_options import Base, Target
 
-app = typer.Typer(no_args_is_help=True, help="Look into an adapter, check it, and hand it over as one file.")
+app = typer.Typer(no_args_is_help=True, help="Look into an adapter, check it, hand it over as one file, make another from it.")
 
 Revision = Annotated[str | None, typer.Option(metavar="NAME", help="Branch, tag or commit on the Hub.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if lorakit wrote it.")]
@@ -99,3 +99,6 @@ def unpack(
     packed = write(file, output, force)
     screen.say(f"{len(packed.names)} files: {', '.join(packed.names)}")
     typer.echo(screen.safe(str(output)))
+
+
+app.command()(adapter_surgery.resize)

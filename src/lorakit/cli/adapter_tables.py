@@ -63,7 +63,8 @@ def _rows(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "licence", facts.licence or "not stated in README.md"
     if manifest is None:
         return
-    yield "method", _listed(manifest.method)
+    # Ranks of single layers stand in the table of layers.
+    yield "method", _listed({name: value for name, value in manifest.method.items() if not isinstance(value, dict)})
     yield "objective", _listed({"name": manifest.objective, **manifest.task, "labels": None})
     if manifest.head.labels:
         more = len(manifest.head.labels) - _MOST_LABELS
@@ -72,6 +73,8 @@ def _rows(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "new tokens", f"{len(manifest.added_tokens):,}"
     if manifest.stop_strings:
         yield "stops at", ", ".join(map(repr, manifest.stop_strings))
+    for number, done in enumerate(manifest.surgery):
+        yield "" if number else "changed since", done
     for name, value in manifest.metrics.items():
         yield name.replace("_", " "), _plain(value)
     yield "training rows", manifest.data or "not known"

@@ -181,15 +181,16 @@ def follow_parent(loaded: LoadedRecipe, target: Target) -> LoadedRecipe:
 
 
 def _method_of(target: Target) -> dict[str, Any]:
-    if target.manifest is not None and target.manifest.method:
-        return dict(target.manifest.method)
-    assert target.adapter is not None
-    adapter = target.adapter
-    if not isinstance(adapter.target_modules, list) or adapter.rank_pattern or adapter.alpha_pattern:
+    adapter, told = target.adapter, dict(target.manifest.method) if target.manifest is not None else {}
+    unlike = adapter is not None and (adapter.rank_pattern or adapter.alpha_pattern)
+    if unlike or (adapter is not None and not told and not isinstance(adapter.target_modules, list)):
         raise LorakitError(
             f"{target.folder} gives layers ranks of their own or names them by a pattern; merge it first and train on "
             f"the merged model: lorakit merge {shlex.quote(str(target.folder))} -o DIR"
         )
+    if told:
+        return told
+    assert adapter is not None
     chosen = adapter.layers_to_transform
     return {
         "name": "lora",

@@ -84,6 +84,12 @@ def measure(target: Target, objective: Objective, model: nn.Module, rows: Sequen
             return Measured(measures, len(rows))
 
 
+def mean_loss(target: Target, objective: Objective, model: nn.Module, rows: Sequence[Row]) -> float:
+    """Return the loss that a training on rows would report: the sum of the mean of each term, in nats."""
+    losses, _ = _sums(objective, model, rows, _budget(target), lambda done, total: None)
+    return sum(float(sums[0].sum() / sums[1].sum()) for sums in losses.values() if sums[1].sum())
+
+
 def source_of(row: Row) -> str:
     """Return what a text-to-text model reads of a row; rows of the same source are references of one another."""
     pair = source_and_target(row.fields)

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from lorakit.adapters import card
 from lorakit.adapters.bundle import Target, adapter_fingerprint, open_target
-from lorakit.adapters.manifest import Base, Manifest, library_versions, write_manifest
+from lorakit.adapters.manifest import library_versions, write_manifest
 from lorakit.adapters.merging import check_foldable, fold
 from lorakit.checkpoints import finding, weights
-from lorakit.checkpoints.finding import tokenizer_fingerprint
 from lorakit.checkpoints.folders import check_destination, whole_folder
 from lorakit.checkpoints.locating import Located
 from lorakit.errors import LorakitError
-from lorakit.workflows import tasks
 from lorakit.workflows.observing import NEW_TOKENS, Observed, observe
+from lorakit.workflows.origins import origin_of
 from lorakit.workflows.placing import check_range
 from lorakit.workflows.probing import probes_for
 
@@ -205,18 +204,7 @@ def _refuse_another_model(report: MergeReport) -> None:
 
 def _describe(folder: Path, target: Target, report: MergeReport) -> None:
     """Write manifest.json, README.md and, where training brought one, the chat template of the merged model."""
-    origin = target.manifest or Manifest(
-        form="merged",
-        base=Base(
-            identity=target.base.identity,
-            revision=target.base.revision,
-            fingerprint=target.base.fingerprint,
-            model_type=target.base.family.model_type,
-        ),
-        tokenizer=tokenizer_fingerprint(target.tokenizer),
-        head=target.head,
-        objective=tasks.settings_of(target).name,
-    )
+    origin = origin_of(target, "merged")
     measured = (
         "largest_difference",
         "largest_logit",

@@ -1,0 +1,103 @@
+"""`lorakit adapter resize` and its kin: another adapter from given ones, and what that costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lorakit.cli import screen
+from lorakit.data.readers.faults import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
+    from lorakit.workflows.rewriting import Cost
+    from lorakit.workflows.surgery import Cut
+
+Source = Annotated[str, typer.Argument(metavar="TARGET", help="LoRA adapter or run: a folder or a Hub id.")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="New folder for the result.")]
+Rank = Annotated[int | None, typer.Option(metavar="N", help="Rank of every layer.")]
+Energy = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="In (0, 1]: the lowest rank that holds this share of a layer's squared change."),
+]
+Base = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL", help="Folder or Hub id of the base model, where the adapter does not know it."),
+]
+Data = Annotated[
+    str | None, typer.Option(metavar="ROWS", help="Rows to measure the loss on, before and after: a file or a folder.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace the folder if lorakit wrote it.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="The folder alone.")]
+
+_SHOWN = 6
+"""Singular values of a layer that are shown, from the largest."""
+
+
+def resize(
+    target: Source,
+    output: Output,
+    rank: Rank = None,
+    energy: Energy = None,
+    data: Data = None,
+    base: Base = None,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write an adapter with the nearest pairs of lower rank.
+
+    Example: lorakit adapter resize runs/answers --energy 0.95 -o answers-small
+    """
+    from lorakit.workflows.surgery import resize as work
+
+    found = work(target, output, rank=rank, energy=energy, base=base, data=data, force=force)
+    if not quiet:
+        screen.console().print(spectra(found.cuts))
+        before = f"{found.parameters_before:,} numbers, {found.size_before / 1e6:,.2f} MB"
+        show_cost(found.cost, [("before", before)])
+    typer.echo(screen.safe(str(output)))
+
+
+def spectra(cuts: Sequence[Cut]) -> RenderableType:
+    """Return a table of the singular values of each layer, and the rank it keeps."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("layer", overflow="fold")
+    for heading in ("rank", "of", "energy kept"):
+        table.add_column(heading, justify="right")
+    table.add_column("singular values")
+    for cut in cuts:
+        more = " …" if len(cut.values) > _SHOWN else ""
+        values = " ".join(f"{value:.2g}" for value in cut.values[:_SHOWN]) + more
+        table.add_row(
+            Text(screen.safe(cut.layer)), str(cut.rank), str(len(cut.values)), f"{cut.energy:.1%}", Text(values)
+        )
+    return table
+
+
+def show_cost(cost: Cost, rows: Sequence[tuple[str, str]] = ()) -> None:
+    """Show what was written, and what it loses."""
+    from rich.table import Table
+    from rich.text import Text
+
+    for note in cost.notes:
+        screen.say(note, style="yellow")
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim")
+    table.add_column()
+    for name, value in (*rows, ("written", f"{cost.parameters:,} numbers, {cost.size / 1e6:,.2f} MB")):
+        table.add_row(name, Text(screen.safe(value)))
+    for name, loss in (cost.before or {}).items():
+        table.add_row(f"loss of {screen.safe(name)}", f"{loss:.4f} nats on {counted(cost.rows, 'row')}")
+    if cost.after is not None:
+        table.add_row("loss of the result", f"{cost.after:.4f} nats")
+    else:
+        table.add_row("loss", "not measured; give rows with --data")
+    screen.console().print(table)

@@ -1,0 +1,145 @@
+"""An adapter written anew from changed parts: whole or not at all, read back, its loss measured before and after."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorakit.adapters import card, lora_file
+from lorakit.adapters.bundle import Target, adapter_fingerprint, open_target
+from lorakit.adapters.lora_config import LoraFile
+from lorakit.adapters.manifest import Manifest, library_versions, read_local, write_local, write_manifest
+from lorakit.adapters.parts import Parts, config_of, method_of, take_apart
+from lorakit.checkpoints.folders import check_destination, whole_folder
+from lorakit.errors import LorakitError
+from lorakit.workflows.costing import Yardstick, yardstick
+from lorakit.workflows.origins import origin_of
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a written adapter is, beside what it was made from."""
+
+    folder: Path
+    parameters: int
+    """Numbers in the weight file."""
+    size: int
+    """Bytes of the weight file."""
+    rows: int = 0
+    """Rows the losses were measured on; 0 where no data were given."""
+    before: Mapping[str, float] | None = None
+    """Mean loss of each source by name, in nats."""
+    after: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+def open_lora(name: str, base: str | None, verb: str) -> tuple[Target, LoraFile, Parts]:
+    """Open a LoRA adapter and take it apart.
+
+    Raises:
+        LorakitError: It is something else, which `verb` cannot be done to.
+    """
+    target = open_target(name, base=base)
+    if target.adapter is None:
+        raise LorakitError(
+            f"{name} is no LoRA adapter (its form is {target.form}), and only low-rank pairs can be {verb}. A LoRA of "
+            f"a wholly trained model: lorakit adapter extract --base BASE --tuned {name} --rank 16 -o DIR"
+        )
+    return target, target.adapter, take_apart(target.folder, target.adapter)
+
+
+def check_output(output: Path, targets: Iterable[Target], force: bool) -> None:
+    """Raise LorakitError where a folder cannot be written, before any work."""
+    folders = [folder for target in targets for folder in (target.folder, target.base.folder)]
+    check_destination(output, force, folders)
+
+
+def rewrite(
+    sources: Mapping[str, Target],
+    adapter: LoraFile,
+    parts: Parts,
+    done: str,
+    output: Path,
+    *,
+    data: str | None = None,
+    force: bool = False,
+) -> Cost:
+    """Write `parts` as an adapter on the base of the first source, and read it back.
+
+    Args:
+        sources: What it was made from, by the names they were typed; prompts are framed as in the first.
+        adapter: Its adapter_config.json; ranks and scales are those of `parts`.
+        parts: Its tensors.
+        done: For the manifest, what was done to the first source.
+        output: New folder.
+        data: Rows to measure the loss of the sources and of the result on.
+        force: Replace `output` where lorakit wrote it.
+
+    Raises:
+        LorakitError: The folder is taken, the rows cannot be read, or what was written does not fit its base.
+    """
+    called, first = next(iter(sources.items()))
+    check_output(output, sources.values(), force)
+    measure = yardstick(first, called, data) if data is not None else None
+    before = {name: _loss(target, measure) for name, target in sources.items()} if measure is not None else None
+    adapter = config_of(adapter, parts.pairs)
+    manifest = _manifest(first, adapter, parts, done)
+    with whole_folder(output, force) as aside:
+        lora_file.write_files(aside, parts.tensors, adapter.to_peft(), first.base.identity, first.base.revision)
+        _write_companions(aside, first, manifest)
+        written = open_target(str(aside), base=str(first.base.folder))
+        # Read back also where nothing is measured: every tensor is accounted for.
+        after = _loss(written, measure)
+        if before is not None:
+            losses = {"loss_before": before[called], "loss_after": after}
+            manifest = manifest.model_copy(update={"metrics": losses})
+            _describe(aside, manifest)
+        size = (aside / lora_file.WEIGHTS).stat().st_size
+    return Cost(
+        folder=output,
+        parameters=sum(tensor.numel() for tensor in parts.tensors.values()),
+        size=size,
+        rows=len(measure.rows) if measure is not None else 0,
+        before=before,
+        after=after if measure is not None else None,
+        notes=(*(note for target in sources.values() for note in target.notes), *(measure.notes if measure else ())),
+    )
+
+
+def _loss(target: Target, measure: Yardstick | None) -> float:
+    """Load a target, every tensor accounted for, and return its loss; 0 where there is nothing to measure with."""
+    model = target.load("float32", merge=True)
+    return measure.loss(target, model) if measure is not None else 0.0
+
+
+def _manifest(first: Target, adapter: LoraFile, parts: Parts, done: str) -> Manifest:
+    origin = origin_of(first, "lora")
+    return origin.model_copy(
+        update={
+            "form": "lora",
+            "parent": adapter_fingerprint(first),
+            "method": method_of(adapter, origin.method if first.form == "lora" else {}),
+            # Those of the training are not true of other weights.
+            "metrics": {},
+            "trained": parts.trained(adapter),
+            "surgery": (*origin.surgery, done),
+            "libraries": library_versions(),
+        }
+    )
+
+
+def _write_companions(folder: Path, first: Target, manifest: Manifest) -> None:
+    if (first.folder / "tokenizer.json").exists() and first.folder != first.base.folder:
+        first.tokenizer.save_pretrained(folder)
+    if (first.folder / "recipe.yaml").is_file():
+        shutil.copyfile(first.folder / "recipe.yaml", folder / "recipe.yaml")
+    known = {name: value for name, value in read_local(first.folder).items() if name == "recipe"}
+    write_local(folder, {"base": str(first.base.folder.resolve()), **known})
+    _describe(folder, manifest)
+
+
+def _describe(folder: Path, manifest: Manifest) -> None:
+    write_manifest(folder, manifest)
+    (folder / "README.md").write_text(card.text(manifest), encoding="utf-8")
