@@ -23,6 +23,7 @@ _VERBS = {
     "pack": "lorakit.workflows.packing",
     "unpack": "lorakit.workflows.packing",
     "resize": "lorakit.workflows.surgery",
+    "extract": "lorakit.workflows.extracting",
 }
 
 

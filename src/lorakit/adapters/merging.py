@@ -123,7 +123,7 @@ def _places(target: Target, skeleton: PreTrainedModel, edits: Collection[str]) -
     own = heads.claims(target.base.config, target.head, target.base.family)
     found = {}
     for stored, place in weights.layout(target.base.folder).items():
-        name = next((name for name in _names(stored, skeleton) if name in expected), stored)
+        name = next((name for name in model_names(stored, skeleton) if name in expected), stored)
         if name in expected and (own or place.info.shape == shapes[name]):
             found[name] = place
         elif own and target.base.family.kind != "encoder" and not inspection.is_buffer(stored):
@@ -138,7 +138,7 @@ def _places(target: Target, skeleton: PreTrainedModel, edits: Collection[str]) -
     return found
 
 
-def _names(stored: str, skeleton: PreTrainedModel) -> tuple[str, ...]:
+def model_names(stored: str, skeleton: PreTrainedModel) -> tuple[str, ...]:
     """Return what a tensor of a file may be called in the model; GPT-NeoX has renamed its output layer."""
     return stored, f"{skeleton.base_model_prefix}.{stored}", stored.replace("embed_out.", "lm_head.")
 

@@ -1,4 +1,4 @@
-"""The arithmetic of low-rank pairs: cut to a rank, drawn from a difference, added up, compared. No product is built.
+"""The arithmetic of low-rank pairs: cut to a rank, or drawn from a difference. No product is built.
 
 Sums are taken in float64, where rounding is far below what float32 can hold. K counts singular values.
 """
@@ -6,19 +6,12 @@ Sums are taken in float64, where rounding is far below what float32 can hold. K 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-How = Literal["linear", "cat", "svd", "ties", "dare"]
-"""How several pairs become one."""
-
-OF_ONE_RANK: tuple[How, ...] = ("linear", "ties", "dare")
-"""Those that add factors number by number, for which all pairs must be of one rank."""
 
 Choice = Callable[["Tensor"], int]
 """Takes singular values, shape (K,), largest first; returns how many are kept, from 1 to K."""
@@ -131,60 +124,3 @@ def extracted(change_OI: Tensor, choose: Choice) -> tuple[Pair, Tensor]:
     # A value of zero has a column of zeros.
     up_OR = whole_OR / root_R.clamp(min=torch.finfo(torch.float64).tiny)
     return Pair((vectors_IR * root_R).T.float().contiguous(), up_OR.float()), values_K
-
-
-def combined(
-    pairs: Sequence[Pair], weights: Sequence[float], how: How, density: float = 1.0, rank: int | None = None
-) -> Pair:
-    """Return one pair for several, as PEFT's `add_weighted_adapter` does.
-
-    ``cat`` is the exact sum of the weighted products, of all ranks together; ``svd`` is that sum, cut to `rank`. The
-    others weigh and add the factors themselves, each with the square root of its weight and scale: not the sum of the
-    products, to which products of one pair's B and another's A are added.
-
-    Args:
-        pairs: Of one weight; for ``linear``, ``ties`` and ``dare`` of one rank.
-        weights: Of each pair, any sign.
-        how: ``ties``: Yadav et al. 2023, arXiv:2306.01708; ``dare``: Yu et al. 2023, arXiv:2311.03099, whose draws come
-            from torch's own random numbers; PEFT's ``dare_linear``.
-        density: Share of numbers that ``ties`` and ``dare`` keep, in (0, 1].
-        rank: Of ``svd``; None: the largest of the pairs.
-    """
-    import torch
-
-    if how in ("cat", "svd"):
-        down_RI = torch.cat([pair.down_RI * (weight * pair.scale) for pair, weight in zip(pairs, weights, strict=True)])
-        whole = Pair(down_RI, torch.cat([pair.up_OR for pair in pairs], dim=1))
-        return whole if how == "cat" else truncated(whole, at_most(rank or max(pair.rank for pair in pairs)))[0]
-    from peft.utils import merge_utils
-
-    strengths = [weight * pair.scale for pair, weight in zip(pairs, weights, strict=True)]
-    up_weights = torch.tensor([math.sqrt(abs(strength)) for strength in strengths])
-    down_weights = up_weights * torch.tensor([math.copysign(1, strength) for strength in strengths])
-
-    def added(factors: list[Tensor], weights: Tensor) -> Tensor:
-        with warnings.catch_warnings():
-            # It warns where a density of 1 leaves all numbers as they are.
-            warnings.simplefilter("ignore")
-            found: Tensor
-            if how == "linear":
-                found = merge_utils.task_arithmetic(factors, weights)
-            elif how == "ties":
-                found = merge_utils.ties(factors, weights, density)
-            else:
-                found = merge_utils.dare_linear(factors, weights, density)
-        return found
-
-    return Pair(
-        added([pair.down_RI for pair in pairs], down_weights), added([pair.up_OR for pair in pairs], up_weights)
-    )
-
-
-def inner_product(one: Pair, other: Pair) -> float:
-    """Return the sum of the products of all entries of two changes of one weight: a squared norm for ``one is other``.
-
-    ``<B A, D C> = <B.T D, A C.T>``, of the size of the ranks.
-    """
-    ups_RR = one.up_OR.double().T @ other.up_OR.double()
-    downs_RR = one.down_RI.double() @ other.down_RI.double().T
-    return one.scale * other.scale * float((ups_RR * downs_RR).sum())

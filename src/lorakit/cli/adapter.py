@@ -11,7 +11,9 @@ import typer
 from lorakit.cli import adapter_surgery, screen
 from lorakit.cli.decoding_options import Base, Target
 
-app = typer.Typer(no_args_is_help=True, help="Look into an adapter, check it, hand it over as one file, make another from it.")
+app = typer.Typer(
+    no_args_is_help=True, help="Look into an adapter, check it, hand it over as one file, make another from it."
+)
 
 Revision = Annotated[str | None, typer.Option(metavar="NAME", help="Branch, tag or commit on the Hub.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if lorakit wrote it.")]
@@ -102,3 +104,4 @@ def unpack(
 
 
 app.command()(adapter_surgery.resize)
+app.command()(adapter_surgery.extract)

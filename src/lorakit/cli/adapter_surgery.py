@@ -63,6 +63,34 @@ def resize(
     typer.echo(screen.safe(str(output)))
 
 
+def extract(
+    base: Annotated[str, typer.Option(metavar="MODEL", help="Model that the training began from.")],
+    tuned: Annotated[str, typer.Option(metavar="MODEL", help="Model that was wholly trained on it.")],
+    output: Output,
+    rank: Rank = None,
+    energy: Energy = None,
+    data: Data = None,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw a LoRA adapter from a base and a model that was wholly trained on it, layer by layer.
+
+    Example: lorakit adapter extract --base tiny-gpt --tuned runs/full --rank 16 -o full-as-lora
+    """
+    from lorakit.workflows.extracting import extract as work
+
+    found = work(base, tuned, output, rank=rank, energy=energy, data=data, force=force)
+    if not quiet:
+        screen.console().print(spectra(found.cuts))
+        rows = [("stored whole", counted(len(found.whole), "module"))] if found.whole else []
+        for name, share in sorted(found.left_out.items(), key=lambda item: -item[1])[:_SHOWN]:
+            rows.append(("left out", f"{name}: {share:.1%} of the squared change"))
+        if len(found.left_out) > _SHOWN:
+            rows.append(("", f"and {len(found.left_out) - _SHOWN} more weights"))
+        show_cost(found.cost, rows)
+    typer.echo(screen.safe(str(output)))
+
+
 def spectra(cuts: Sequence[Cut]) -> RenderableType:
     """Return a table of the singular values of each layer, and the rank it keeps."""
     from rich.table import Table

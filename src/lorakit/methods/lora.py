@@ -19,7 +19,7 @@ from lorakit.types import Head, HeadTask, Trainable
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_TASK_TYPES: dict[HeadTask, str] = {
+TASK_TYPES: dict[HeadTask, str] = {
     "causal_lm": "CAUSAL_LM",
     "seq2seq_lm": "SEQ_2_SEQ_LM",
     "sequence_classification": "SEQ_CLS",
@@ -64,7 +64,7 @@ def apply(
     others = [name for name, _ in model.named_modules() if _ends(name, targets) and name not in matched]
     beside = [name for name in others if not _within(name, whole) and _numbered(name, pattern, numbers)]
     config = LoraConfig(
-        task_type=_TASK_TYPES.get(head.task),
+        task_type=TASK_TYPES.get(head.task),
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,

@@ -86,8 +86,19 @@ def measure(target: Target, objective: Objective, model: nn.Module, rows: Sequen
 
 def mean_loss(target: Target, objective: Objective, model: nn.Module, rows: Sequence[Row]) -> float:
     """Return the loss that a training on rows would report: the sum of the mean of each term, in nats."""
-    losses, _ = _sums(objective, model, rows, _budget(target), lambda done, total: None)
-    return sum(float(sums[0].sum() / sums[1].sum()) for sums in losses.values() if sums[1].sum())
+    import torch
+
+    sums: dict[str, float] = defaultdict(float)
+    counts: dict[str, float] = defaultdict(float)
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        for group in micro_batches(objective.encode(rows), _budget(target), packed=False):
+            batch = _placed(objective.collate(group, packed=False), device)
+            for term, loss in objective.losses(objective.outputs(model, batch), batch).items():
+                sums[term] += float(loss)
+            for term, count in objective.counts(batch).items():
+                counts[term] += count
+    return sum(sums[term] / counts[term] for term in sums if counts[term])
 
 
 def source_of(row: Row) -> str:

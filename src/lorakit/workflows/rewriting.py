@@ -6,16 +6,23 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lorakit.adapters import card, lora_file
 from lorakit.adapters.bundle import Target, adapter_fingerprint, open_target
+from lorakit.adapters.edits import edits_of
 from lorakit.adapters.lora_config import LoraFile
-from lorakit.adapters.manifest import Manifest, library_versions, read_local, write_local, write_manifest
+from lorakit.adapters.manifest import Base, Manifest, library_versions, read_local, write_local, write_manifest
 from lorakit.adapters.parts import Parts, config_of, method_of, take_apart
+from lorakit.checkpoints import weights
+from lorakit.checkpoints.finding import Checkpoint, tokenizer_fingerprint
 from lorakit.checkpoints.folders import check_destination, whole_folder
 from lorakit.errors import LorakitError
 from lorakit.workflows.costing import Yardstick, yardstick
 from lorakit.workflows.origins import origin_of
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +70,11 @@ def rewrite(
     done: str,
     output: Path,
     *,
+    base: Checkpoint | None = None,
     data: str | None = None,
     force: bool = False,
 ) -> Cost:
-    """Write `parts` as an adapter on the base of the first source, and read it back.
+    """Write `parts` as an adapter, and read it back.
 
     Args:
         sources: What it was made from, by the names they were typed; prompts are framed as in the first.
@@ -74,6 +82,7 @@ def rewrite(
         parts: Its tensors.
         done: For the manifest, what was done to the first source.
         output: New folder.
+        base: What it is an adapter of; None: the base of the first source.
         data: Rows to measure the loss of the sources and of the result on.
         force: Replace `output` where lorakit wrote it.
 
@@ -85,15 +94,15 @@ def rewrite(
     measure = yardstick(first, called, data) if data is not None else None
     before = {name: _loss(target, measure) for name, target in sources.items()} if measure is not None else None
     adapter = config_of(adapter, parts.pairs)
-    manifest = _manifest(first, adapter, parts, done)
+    base = base or first.base
+    manifest = _manifest(first, base, adapter, parts, done)
     with whole_folder(output, force) as aside:
-        lora_file.write_files(aside, parts.tensors, adapter.to_peft(), first.base.identity, first.base.revision)
-        _write_companions(aside, first, manifest)
-        written = open_target(str(aside), base=str(first.base.folder))
-        # Read back also where nothing is measured: every tensor is accounted for.
-        after = _loss(written, measure)
+        lora_file.write_files(aside, parts.tensors, adapter.to_peft(), base.identity, base.revision)
+        _write_companions(aside, first, base, manifest)
+        written = open_target(str(aside), base=str(base.folder))
+        after = _read_back(written, measure)
         if before is not None:
-            losses = {"loss_before": before[called], "loss_after": after}
+            losses: dict[str, JsonValue] = {"loss_before": before[called], "loss_after": after}
             manifest = manifest.model_copy(update={"metrics": losses})
             _describe(aside, manifest)
         size = (aside / lora_file.WEIGHTS).stat().st_size
@@ -103,40 +112,52 @@ def rewrite(
         size=size,
         rows=len(measure.rows) if measure is not None else 0,
         before=before,
-        after=after if measure is not None else None,
+        after=after,
         notes=(*(note for target in sources.values() for note in target.notes), *(measure.notes if measure else ())),
     )
 
 
-def _loss(target: Target, measure: Yardstick | None) -> float:
-    """Load a target, every tensor accounted for, and return its loss; 0 where there is nothing to measure with."""
-    model = target.load("float32", merge=True)
-    return measure.loss(target, model) if measure is not None else 0.0
+def _loss(target: Target, measure: Yardstick) -> float:
+    return measure.loss(target, target.load("float32", merge=True))
 
 
-def _manifest(first: Target, adapter: LoraFile, parts: Parts, done: str) -> Manifest:
+def _read_back(target: Target, measure: Yardstick | None) -> float | None:
+    """Hold what was written against its base; return its loss where there are rows to measure on."""
+    if measure is not None:
+        return _loss(target, measure)
+    # Names and shapes alone: the base may be larger than the memory.
+    edits_of(target, target.base.skeleton(target.head))
+    return None
+
+
+def _manifest(first: Target, base: Checkpoint, adapter: LoraFile, parts: Parts, done: str) -> Manifest:
     origin = origin_of(first, "lora")
-    return origin.model_copy(
-        update={
-            "form": "lora",
-            "parent": adapter_fingerprint(first),
-            "method": method_of(adapter, origin.method if first.form == "lora" else {}),
-            # Those of the training are not true of other weights.
-            "metrics": {},
-            "trained": parts.trained(adapter),
-            "surgery": (*origin.surgery, done),
-            "libraries": library_versions(),
-        }
-    )
+    changes = {
+        "form": "lora",
+        "base": Base(
+            identity=base.identity,
+            revision=base.revision,
+            fingerprint=base.fingerprint,
+            model_type=base.family.model_type,
+        ),
+        "parent": adapter_fingerprint(first) or weights.fingerprint(first.folder),
+        "method": method_of(adapter, origin.method if first.form == "lora" else {}),
+        # Those of the training are not true of other weights.
+        "metrics": {},
+        "trained": parts.trained(adapter),
+        "surgery": (*origin.surgery, done),
+        "libraries": library_versions(),
+    }
+    return origin.model_copy(update=changes)
 
 
-def _write_companions(folder: Path, first: Target, manifest: Manifest) -> None:
-    if (first.folder / "tokenizer.json").exists() and first.folder != first.base.folder:
+def _write_companions(folder: Path, first: Target, base: Checkpoint, manifest: Manifest) -> None:
+    if tokenizer_fingerprint(first.tokenizer) != tokenizer_fingerprint(base.original.tokenizer):
         first.tokenizer.save_pretrained(folder)
     if (first.folder / "recipe.yaml").is_file():
         shutil.copyfile(first.folder / "recipe.yaml", folder / "recipe.yaml")
     known = {name: value for name, value in read_local(first.folder).items() if name == "recipe"}
-    write_local(folder, {"base": str(first.base.folder.resolve()), **known})
+    write_local(folder, {"base": str(base.folder.resolve()), **known})
     _describe(folder, manifest)
 
 
