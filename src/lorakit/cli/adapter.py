@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lorakit.cli import adapter_surgery, screen
+from lorakit.cli.adapter_surgery import Force
 from lorakit.cli.decoding_options import Base, Target
 
 app = typer.Typer(
@@ -16,7 +17,6 @@ app = typer.Typer(
 )
 
 Revision = Annotated[str | None, typer.Option(metavar="NAME", help="Branch, tag or commit on the Hub.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace the output if lorakit wrote it.")]
 
 
 @app.command()

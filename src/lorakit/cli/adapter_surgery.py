@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lorakit.cli import screen
+from lorakit.cli.decoding_options import Base
 from lorakit.data.readers.faults import counted
 
 if TYPE_CHECKING:
@@ -25,14 +26,10 @@ Energy = Annotated[
     float | None,
     typer.Option(metavar="X", help="In (0, 1]: the lowest rank that holds this share of a layer's squared change."),
 ]
-Base = Annotated[
-    str | None,
-    typer.Option(metavar="MODEL", help="Folder or Hub id of the base model, where the adapter does not know it."),
-]
 Data = Annotated[
     str | None, typer.Option(metavar="ROWS", help="Rows to measure the loss on, before and after: a file or a folder.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace the folder if lorakit wrote it.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output if lorakit wrote it.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="The folder alone.")]
 
 _SHOWN = 6

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lorakit.cli import screen
+from lorakit.data.readers.faults import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -48,8 +49,7 @@ def looked_at(checked: Checked) -> list[RenderableType]:
         lines = [("✗", fault) for fault in one.faults] or [("✓", one.told) if one.told else ("–", "not looked at")]
         for number, (mark, words) in enumerate(lines):
             table.add_row("" if number else one.name, mark, Text(screen.safe(words)))
-    count = checked.faults
-    return [table, "", f"{count} fault{'s' * (count != 1)}" if count else "no faults"]
+    return [table, "", counted(checked.faults, "fault") if checked.faults else "no faults"]
 
 
 def _rows(facts: Facts) -> Iterator[tuple[str, str]]:

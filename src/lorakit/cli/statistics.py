@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lorakit.data.readers.faults import counted
+
 if TYPE_CHECKING:
     from lorakit.workflows.completions import Completion
     from lorakit.workflows.speeding import FastPaths
@@ -34,14 +36,14 @@ class Statistics:
         reasons = Counter(ENDINGS[completion.finish_reason] for completion in completions)
         several = len(completions) > 1
         ending = ", ".join(f"{reason} ({count:,})" if several else reason for reason, count in reasons.most_common())
-        parts = [f"{len(completions):,} answers"] if several else []
-        parts += [f"{_counted(tokens, 'token')}", f"{tokens / seconds:,.0f} tokens/s", f"stop: {ending}"]
+        parts = [counted(len(completions), "answer")] if several else []
+        parts += [counted(tokens, "token"), f"{tokens / seconds:,.0f} tokens/s", f"stop: {ending}"]
         return " · ".join([*parts, *self._fast()])
 
     def _fast(self) -> list[str]:
         drafted, kept, steps = (now - before for now, before in zip(self._counts(), self._before, strict=True))
-        drafts = [f"{kept:,} of {_counted(drafted, 'drafted token')} kept ({kept / drafted:.0%})"] if drafted else []
-        captured = [_counted(steps, "captured step")] if steps else []
+        drafts = [f"{kept:,} of {counted(drafted, 'drafted token')} kept ({kept / drafted:.0%})"] if drafted else []
+        captured = [counted(steps, "captured step")] if steps else []
         return [*self._paths.told, *drafts, *captured]
 
     def _counts(self) -> tuple[int, int, int]:
@@ -49,7 +51,3 @@ class Statistics:
         drafter, steps = self._paths.drafter, self._paths.steps
         drafts = (drafter.drafted, drafter.kept) if drafter is not None else (0, 0)
         return (*drafts, steps.taken if steps is not None else 0)
-
-
-def _counted(count: int, thing: str) -> str:
-    return f"{count:,} {thing}{'s' * (count != 1)}"

@@ -110,7 +110,10 @@ def notes(accelerator: Any) -> list[str]:
     if asked not in ("no", ""):
         told.append(f"mixed_precision: {asked} of Accelerate's config is passed over; train.dtype decides")
     if shards():
-        told.append(f"weights, gradients and moments are cut over {accelerator.num_processes} processes (FSDP2)")
+        told.append(
+            f"weights, gradients and moments are cut over {accelerator.num_processes} processes (FSDP2); no "
+            "answers are written at the end, as none of them holds the whole model"
+        )
     return told
 
 

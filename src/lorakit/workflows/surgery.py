@@ -1,4 +1,4 @@
-"""`lorakit adapter resize`, `combine`, `subtract`, `scale`: another adapter from the factors of given ones."""
+"""`lorakit adapter resize`: the same adapter with fewer ranks; and how ranks are chosen."""
 
 from __future__ import annotations
 
