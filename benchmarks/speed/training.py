@@ -42,9 +42,14 @@ def lorakit(work: Work, settings: Mapping[str, str], root: Path) -> Outcome:
 
     import_all(work)
     watch = Stopwatch()
+    losses: list[float] = []
 
     class Watch:
         def report(self, event: Any) -> None:
+            if isinstance(event, EvaluationEvent):
+                losses.append(event.loss)
+            if work.whole:
+                return
             if isinstance(event, EvaluationEvent) and event.step == 0:
                 watch.start()
             elif isinstance(event, StepEvent):
@@ -56,13 +61,17 @@ def lorakit(work: Work, settings: Mapping[str, str], root: Path) -> Outcome:
     recipe = load(None, [(key, value, "benchmark") for key, value in _recipe(work, settings, root).items()])
     with tempfile.TemporaryDirectory(dir=root) as place:
         watch.start()
-        reporters = [] if work.whole else [Watch()]
-        folder = package.train(recipe, Path(place) / "run", reporters=reporters).folder
+        folder = package.train(recipe, Path(place) / "run", reporters=[Watch()]).folder
         if work.whole:
             watch.stop()
         outcome = watch.outcome(real_tokens(work, root))
-        taken = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["speed"]
-        return replace(outcome, loss=_loss(work, folder, root), output=_changed(folder), note="; ".join(taken))
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        loss, told = _loss(work, folder, root), manifest["speed"]
+        best, last = (manifest["metrics"][name] for name in ("best_step", "steps"))
+        if best != last:
+            # Peers keep the last step, lorakit the best: of training the same, the last ones are to be compared.
+            loss, told = losses[-1], [*told, f"the loss is its own of step {last}; kept is step {best}, {loss:.4f}"]
+        return replace(outcome, loss=loss, output=_changed(folder), note="; ".join(told))
 
 
 def _recipe(work: Work, settings: Mapping[str, str], root: Path) -> dict[str, str]:
