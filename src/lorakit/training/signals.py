@@ -41,6 +41,7 @@ class Signals:
         self.consequence = "nothing was written"
         """What a signal that comes now leaves behind, for its message."""
         self._remembering = False
+        self._of_several = _launched()
         self._passed_on = False
         """Whether a signal has come to one of several processes: their launcher sends it once more."""
         self._before: dict[int, Any] = {}
@@ -75,9 +76,10 @@ class Signals:
             signal.signal(number, handler)
 
     def _obey(self, number: int, _: FrameType | None) -> None:
-        if self._passed_on:
+        # Read and set at once: the second one may come while the first is answered.
+        answered, self._passed_on = self._passed_on, self._of_several
+        if answered:
             return
-        self._passed_on = _launched()
         if not self._remembering:
             raise Interrupted(number, f"stopped by {signal.Signals(number).name}; {self.consequence}.")
         if self.number is not None:
