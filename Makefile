@@ -18,8 +18,9 @@ quickstart: install
 quickstart-classify quickstart-translate: quickstart-%: install
 	$(BIN)/python quickstart/tasks.py $*
 
+# A file is run as a whole, by one of two workers of one thread each.
 test: install lint types
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check src tests benchmarks quickstart scripts
