@@ -45,15 +45,36 @@ def test_two_processes_take_the_steps_of_one(tmp_path, gpt2_folder, alone, kind)
     manifest = json.loads((output / "manifest.json").read_text())
     assert manifest["metrics"]["processes"] == 2
     assert finished.stdout == f"{output}\n"
-    curve, wanted = metrics(output), metrics(expected)
+    assert_same_steps(output, expected)
+
+
+def assert_same_steps(run, expected):
+    curve, wanted = metrics(run), metrics(expected)
     assert [line["step"] for line in curve] == [line["step"] for line in wanted]
     for found, line in zip(curve, wanted, strict=True):
         assert found["loss"] == pytest.approx(line["loss"], abs=1e-5)
         if line["kind"] == "step":
             assert found["gradient_norm"] == pytest.approx(line["gradient_norm"], rel=1e-4)
-    trained = weights(output)
+    trained = weights(run)
     for name, tensor in weights(expected).items():
         assert torch.allclose(trained[name], tensor, atol=1e-5), name
+
+
+def test_two_processes_that_share_a_stream_take_the_steps_of_one(tmp_path, gpt2_folder):
+    """One of them encodes 256 rows, the other the 44 behind them, in both epochs that are begun."""
+    rows, held_out = tmp_path / "rows.jsonl", tmp_path / "eval.jsonl"
+    long, broken = {"prompt": "x", "completion": "word " * 80}, {"prompt": "a"}
+    for file, written in ((rows, [*(PAIRS * 13)[:289], long, broken, *PAIRS[:10]]), (held_out, PAIRS[:1])):
+        file.write_text("".join(f"{json.dumps(row)}\n" for row in written), encoding="utf-8")
+    stream = {"data__stream": True, "data__eval": str(held_out), "train__max_steps": 8, "train__rows_per_step": 50}
+    skipped = {"data__broken": "skip", "data__too_long": "drop"}
+    alone = train(tmp_path / "run of one", gpt2_folder, rows, train__epochs=None, **stream, **skipped).folder
+    output = tmp_path / "run of two"
+    finished = launch("torchrun", *TRAIN, *options(gpt2_folder, rows, **stream, **skipped), "-o", output)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert_same_steps(output, alone)
+    assert finished.stderr.count("1 of 301 rows skipped") == 1
+    assert finished.stderr.count("1 row longer than 64 tokens: left out") == 1
 
 
 def test_two_processes_share_what_comes_out_of_frozen_blocks(tmp_path, gpt2_folder, alone):

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count, islice
+from threading import Barrier
+from types import SimpleNamespace
 
 import pytest
 
 from every_objective import save_bert
-from lorakit.data import decoding
+from lorakit.data import decoding, sources
 from lorakit.data.batching import share
 from lorakit.errors import DataError
+from lorakit.workflows import streaming
 from lorakit.workflows.preparing import prepare_rows
 from runs import recipe
 
@@ -27,8 +33,7 @@ def bert(tmp_path_factory):
 def streamed(folder, bert, rows, **values):
     """The rows of a run that reads them while training, and evaluates on the first and the last two."""
     for name, written in (("rows", rows), ("eval", [*rows[:2], *rows[-2:]])):
-        lines = "".join(f"{json.dumps(row)}\n" for row in written)
-        (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+        write(folder / f"{name}.jsonl", written)
     stream = {"data__stream": True, "data__eval": str(folder / "eval.jsonl"), "train__epochs": None}
     loaded = recipe(bert, folder / "rows.jsonl", **{**stream, "train__max_steps": 1, **values})
     return prepare_rows(loaded.recipe)
@@ -103,6 +108,127 @@ def test_processes_share_a_stream_without_a_loss_or_a_double(tmp_path, bert, wor
         for _, step in found.plan.steps(skip)
     ]
     assert shared == [sorted(example.row for example in step) for _, step in steps[skip:]]
+
+
+TEXTS = [{"text": f"The quick fox {number}. " + "The lazy dog. " * (number % 3)} for number in range(600)]
+LABELLED = [{"text": f"the fox {number}" + " ran" * (number % 80), "label": "ab"[number % 2]} for number in range(700)]
+CUT = {
+    "objective": NAMED,
+    "data__eval_rows": 2,
+    "data__too_long": "drop",
+    "data__max_length": 64,
+    "data__broken": "skip",
+}
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """Reads a stream on several processes, threads here; returns what each yielded, then raised or told."""
+
+    def _processes(stream, world):
+        handed, met = [None] * world, Barrier(world, timeout=20)
+
+        def from_each(here, value):
+            handed[here.process_index] = pickle.dumps(value)
+            met.wait()
+            gathered = [pickle.loads(each) for each in handed]
+            met.wait()
+            return gathered
+
+        def read(rank):
+            here = SimpleNamespace(process_index=rank, num_processes=world)
+            mine = streaming.Stream(stream.recipe, stream.objective, stream.format, here)
+            examples = []
+            try:
+                examples.extend(mine.read(0))
+            except DataError as error:
+                return examples, str(error)
+            return examples, mine.told()
+
+        monkeypatch.setattr(streaming, "from_each", from_each if world > 1 else lambda here, value: [value])
+        with ThreadPoolExecutor(world) as pool:
+            return list(pool.map(read, range(world)))
+
+    return _processes
+
+
+def as_bytes(examples):
+    return [(each.row, each.part, each.where, each.ids.tobytes(), each.labels.tobytes()) for each in examples]
+
+
+@pytest.mark.parametrize("world", [2, 5])
+@pytest.mark.parametrize(
+    ("rows", "values"),
+    [(TEXTS, {"objective": {"name": "masked_lm", "nsp": True}}), ([*LABELLED, {"text": "", "label": "a"}], CUT)],
+)
+def test_processes_yield_the_examples_of_one_and_tell_what_it_tells(tmp_path, bert, processes, rows, values, world):
+    stream = streamed(tmp_path, bert, rows, **values).stream
+    ((examples, told),) = processes(stream, 1)
+    for found, said in processes(stream, world):
+        assert as_bytes(found) == as_bytes(examples)
+        assert said == told
+
+
+def test_no_row_is_encoded_by_two_processes(tmp_path, bert, processes, monkeypatch):
+    stream = streamed(tmp_path, bert, LABELLED, **CUT).stream
+    encode, seen = type(stream.objective).encode, []
+
+    def counting(self, rows, first=0):
+        seen.extend(range(first, first + len(rows)))
+        return encode(self, rows, first)
+
+    monkeypatch.setattr(type(stream.objective), "encode", counting)
+    processes(stream, 3)
+    assert sorted(seen) == list(range(700))
+
+
+@pytest.mark.parametrize("place", [3, 300, 699])
+@pytest.mark.parametrize("fault", [{"text": "the fox"}, {"text": "the fox" * 99, "label": "a"}], ids=["broken", "long"])
+def test_an_error_ends_all_processes_where_it_ends_one(tmp_path, bert, processes, fault, place):
+    short = [{"text": "the fox", "label": "ab"[number % 2]} for number in range(700)]
+    rows = [*short[:place], fault, *short[place:]]
+    values = {"data__broken": "error", "data__too_long": "error"}
+    stream = streamed(tmp_path, bert, short, objective=NAMED).stream
+    write(tmp_path / "rows.jsonl", rows)
+    stream.recipe = stream.recipe.model_copy(update={"data": stream.recipe.data.model_copy(update=values)})
+    ((examples, error),) = processes(stream, 1)
+    assert f"rows.jsonl line {place + 1}" in error
+    for found, said in processes(stream, 2):
+        assert as_bytes(found) == as_bytes(examples)
+        assert said == error
+
+
+def test_what_one_process_cannot_read_ends_all(tmp_path, bert, processes, monkeypatch):
+    stream = streamed(tmp_path, bert, LABELLED, **CUT).stream
+    read, readers = sources.stream, count()
+
+    def failing(*arguments, **given):
+        fails = next(readers) == 1
+        for number, row in enumerate(read(*arguments, **given)):
+            if fails and number == 400:
+                raise DataError("the disk is gone")
+            yield row
+
+    monkeypatch.setattr(sources, "stream", failing)
+    assert [said for _, said in processes(stream, 3)] == ["the disk is gone"] * 3
+
+
+def test_processes_that_read_different_rows_are_an_error(tmp_path, bert, processes, monkeypatch):
+    stream = streamed(tmp_path, bert, LABELLED, **CUT).stream
+    read, readers = sources.stream, count()
+
+    def shorter(*arguments, **given):
+        return islice(read(*arguments, **given), 690 if next(readers) else 700)
+
+    monkeypatch.setattr(sources, "stream", shorter)
+    for _, said in processes(stream, 2):
+        assert "the processes do not read the same rows of data.train: " in said
+        assert "690" in said
+        assert "700" in said
+
+
+def write(file, rows):
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
 
 
 def _two(folder) -> str:

@@ -181,3 +181,13 @@ def from_first(accelerator: Any, value: Any) -> Any:
     from accelerate.utils import broadcast_object_list
 
     return broadcast_object_list([value])[0]
+
+
+def from_each(accelerator: Any, value: Result) -> list[Result]:
+    """Return the values of all processes, by their numbers, on every process; those of one where it is None."""
+    if accelerator is None or accelerator.num_processes == 1:
+        return [value]
+    from accelerate.utils import gather_object
+
+    gathered: list[Result] = gather_object([value])
+    return gathered

@@ -60,12 +60,13 @@ class Rows:
         return self.stream.told() if self.stream is not None else []
 
 
-def prepare_rows(recipe: Recipe, keep: bool = True) -> Rows:
+def prepare_rows(recipe: Recipe, keep: bool = True, accelerator: Any = None) -> Rows:
     """Find the checkpoint, read the rows, recognise and encode them, or take up what an earlier start made of them.
 
     Args:
         recipe: As it was asked for.
         keep: Whether encoded rows are kept for later starts (`speed.tokens`).
+        accelerator: Of this process, where several share the encoding of rows that are read while training.
 
     Raises:
         CheckpointError: The model cannot be found or used.
@@ -82,7 +83,7 @@ def prepare_rows(recipe: Recipe, keep: bool = True) -> Rows:
     settings, format, report = understood.settings, understood.format, understood.report
     report.notes = [*notes, *report.notes, *([told] if told else [])]
     objective = make(settings, format)
-    stream = Stream(recipe, objective, format) if recipe.data.stream else None
+    stream = Stream(recipe, objective, format, accelerator) if recipe.data.stream else None
     tokens, step_rows = _step_size(recipe, objective)
     job = _job(recipe, target, settings, format)
     return Rows(

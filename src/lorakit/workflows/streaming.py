@@ -12,6 +12,7 @@ from lorakit.data import formats, sources
 from lorakit.errors import DataError
 from lorakit.recipe import Recipe
 from lorakit.types import Example, Format, Row
+from lorakit.workflows.launching import from_each
 
 _TOGETHER = 256
 """Rows encoded in one call."""
@@ -19,50 +20,95 @@ _LEAST = 32
 """Rows that are not joined to those before them: false neighbours are taken from documents of the same call."""
 
 
+@dataclass(frozen=True)
+class _Turn:
+    """What one process has to hand over in a round."""
+
+    read: int
+    """Rows it has read so far, for all."""
+    unread: DataError | None
+    """What it could not read on for."""
+    examples: list[Example]
+    """Of the rows that it encoded."""
+    counted: Counter[str]
+    """What its objective counted in them."""
+    refused: DataError | None
+    """What they could not be encoded for."""
+
+
 @dataclass
 class Stream:
-    """Reads, checks and encodes training rows; counts what it meets in the first epoch, as later ones meet it again."""
+    """Reads, checks and encodes training rows; counts what it meets in the first epoch, as later ones meet it again.
+
+    Of several processes each reads all rows, and none encodes what another does: in a round each takes a list of them,
+    and all hand over what they made of theirs. So all yield the examples of one process, in its order.
+    """
 
     recipe: Recipe
     objective: Any
     format: Format
+    accelerator: Any = None
+    """Of this process; None for a single one."""
     notes: list[str] = field(default_factory=list)
     """What the reading of files has to say."""
     rows: int = 0
     faults: list[str] = field(default_factory=list)
     remarks: Counter[str] = field(default_factory=Counter)
-    _counting: Any = None
-    """The objective of the first epoch, with counts of its own."""
+    encoded: Counter[str] = field(default_factory=Counter)
+    """What the objectives of all processes counted."""
 
     def read(self, epoch: int) -> Iterator[Example]:
-        """Yield the examples of one epoch.
+        """Yield the examples of one epoch; every process has to go on with it alike.
 
         Raises:
-            DataError: A row cannot be used and `data.broken` or `data.too_long` is `error`.
+            DataError: A row cannot be used and `data.broken` or `data.too_long` is `error`: on all processes, wherever
+                it was met. Or they read different rows.
         """
         data = self.recipe.data
         counted = epoch == 0
-        self._begin(counted)
-        objective = self._counting if counted else replace(self.objective, counted=Counter())
+        if counted:
+            self._begin()
         notes = self.notes if counted else []
         rows = sources.stream(data.train, data, seed=self.recipe.train.seed + epoch, notes=notes)
-        first = 0
-        for part in _parts(self._sound(rows, counted)):
-            yield from objective.encode(part, first)
-            first += len(part)
+        for turn in self._turns(_parts(self._sound(rows, counted))):
+            if counted:
+                self.encoded.update(turn.counted)
+            yield from turn.examples
+            if turn.refused is not None:
+                raise turn.refused
 
     def told(self) -> list[str]:
         """Return a sentence for everything that was met so far."""
-        encoded = self._counting.notes if self._counting is not None else []
+        encoded = replace(self.objective, counted=self.encoded).notes
         return [*self.notes, *formats.told(self.remarks, self.faults, self.rows), *encoded]
 
-    def _begin(self, counted: bool) -> None:
-        if counted:
-            self._counting = replace(self.objective, counted=Counter())
-            self.notes.clear()
-            self.rows = 0
-            self.faults.clear()
-            self.remarks.clear()
+    def _turns(self, parts: Iterator[list[Row]]) -> Iterator[_Turn]:
+        """Yield what the processes made of `parts`, round after round, in the order of the rows."""
+        here = self.accelerator
+        rank, world = (0, 1) if here is None else (here.process_index, here.num_processes)
+        objective = replace(self.objective, counted=Counter())
+        first, more = 0, True
+        while more:
+            taken, unread = _taken(parts, world)
+            more = len(taken) == world
+            before, first = first + sum(map(len, taken[:rank])), first + sum(map(len, taken))
+            mine = taken[rank] if rank < len(taken) else []
+            turns = from_each(here, _Turn(first, unread, *_encoded(objective, mine, before)))
+            stopped = next((turn.unread for turn in turns if turn.unread is not None), None)
+            if any(turn.read != first for turn in turns):
+                told = ", ".join(f"{turn.read:,}" for turn in turns)
+                raise stopped or DataError(
+                    f"the processes do not read the same rows of data.train: {told} of them so far. Put the files "
+                    "where all machines see them, or the same ones on each."
+                )
+            yield from turns
+            if stopped is not None:
+                raise stopped
+
+    def _begin(self) -> None:
+        self.rows = 0
+        for met in (self.notes, self.faults, self.remarks, self.encoded):
+            met.clear()
 
     def _sound(self, rows: Iterator[Row], counted: bool) -> Iterator[Row]:
         """Yield canonical rows; those that cannot be used raise or are skipped, as the recipe says."""
@@ -91,3 +137,24 @@ def _parts(rows: Iterator[Row]) -> Iterator[list[Row]]:
         part = ahead + list(islice(rows, _TOGETHER - _LEAST))
     if part:
         yield part + ahead
+
+
+def _taken(parts: Iterator[list[Row]], count: int) -> tuple[list[list[Row]], DataError | None]:
+    """Return the next `count` of `parts`; where one cannot be read, those before it, and why."""
+    taken: list[list[Row]] = []
+    try:
+        for part in islice(parts, count):
+            taken.append(part)
+    except DataError as error:
+        return taken, error
+    return taken, None
+
+
+def _encoded(objective: Any, rows: list[Row], first: int) -> tuple[list[Example], Counter[str], DataError | None]:
+    """Return the examples of `rows`, the first of which has the number `first`, what was counted, and what is wrong."""
+    objective.counted.clear()
+    try:
+        examples = objective.encode(rows, first) if rows else []
+    except DataError as error:
+        return [], Counter(objective.counted), error
+    return examples, Counter(objective.counted), None

@@ -155,7 +155,7 @@ def _prepare(
 
     loaded = follow_parent(given, open_target(given.recipe.model.name, given.recipe.model.revision))
     shared = loaded.recipe.speed.tokens and not loaded.recipe.data.stream
-    rows = after_first(accelerator, shared, lambda: prepare_rows(loaded.recipe, keep))
+    rows = after_first(accelerator, shared, lambda: prepare_rows(loaded.recipe, keep, accelerator))
     if begun is not None:
         stored_recipe.check_rows(begun, output, loaded.recipe.data, rows.stamps())
     loaded = with_default_rate(loaded, rows.objective.name, width(rows.checkpoint.config))
