@@ -6,9 +6,11 @@ import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from lorakit.errors import LorakitError
+from lorakit.data.paths import STANDARD_INPUT, as_source
+from lorakit.data.settings import DataSettings
+from lorakit.errors import CheckpointError, DataError, LorakitError
 from lorakit.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -60,6 +62,9 @@ def accelerator_for(recipe: Recipe, folder: Path) -> Any:
     if device == "mps" and not torch.backends.mps.is_available():
         raise LorakitError("train.device is mps, and torch finds no Apple GPU here. Leave it out, or use cpu.")
     _check_trackers(recipe)
+    expected = int(os.environ.get("WORLD_SIZE", "1"))
+    if expected > 1:
+        _check_input(recipe.data)
     accelerator = Accelerator(
         cpu=device == "cpu",
         mixed_precision="no",
@@ -70,7 +75,6 @@ def accelerator_for(recipe: Recipe, folder: Path) -> Any:
         log_with=list(recipe.train.trackers) or None,
         project_dir=str(folder),
     )
-    expected = int(os.environ.get("WORLD_SIZE", "1"))
     # `accelerate launch` that starts one plain process still names the address where the others would meet.
     alone = "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ and "ACCELERATE_USE_CPU" in os.environ
     if accelerator.num_processes != expected or (alone and accelerator.num_processes == 1):
@@ -149,6 +153,14 @@ def _check_trackers(recipe: Recipe) -> None:
             raise LorakitError(f"train.trackers names {name}, which is not installed here: pip install {extra}")
 
 
+def _check_input(data: DataSettings) -> None:
+    """Refuse rows of standard input where several processes would each get some bytes of it."""
+    train = data.train if isinstance(data.train, list) else [data.train]
+    held = [] if data.eval is None or isinstance(data.eval, float) else [data.eval]
+    if any(as_source(source).path == STANDARD_INPUT for source in [*train, *held]):
+        raise LorakitError("standard input cannot be read by several processes. Write the rows to a file.")
+
+
 def leave_group() -> None:
     """Leave the group of processes, where there is one; a process that ends inside it may be killed by its threads."""
     from torch import distributed
@@ -172,6 +184,22 @@ def after_first(accelerator: Any, shared: bool, work: Callable[[], Result]) -> R
         return work()
     finally:
         accelerator.wait_for_everyone()
+
+
+def by_first(accelerator: Any, work: Callable[[], Result]) -> Result:
+    """Return on every process what `work` returns on the first one, or raise on every process what it raises there."""
+    if accelerator is None or accelerator.num_processes == 1:
+        return work()
+    made, error = None, None
+    if accelerator.is_main_process:
+        try:
+            made = work()
+        except (CheckpointError, DataError) as raised:
+            error = raised
+    result, failure = from_first(accelerator, (made, error))
+    if failure is not None:
+        raise failure
+    return cast(Result, result)
 
 
 def from_first(accelerator: Any, value: Any) -> Any:

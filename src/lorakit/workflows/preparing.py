@@ -16,7 +16,8 @@ from lorakit.errors import DataError, LorakitError
 from lorakit.recipe import Recipe
 from lorakit.types import DataReport, Example, Format, Job, Objective, PromptStyle, Row
 from lorakit.workflows import kept_rows, tasks
-from lorakit.workflows.encoding import fingerprint
+from lorakit.workflows.encoding import Encoded, fingerprint
+from lorakit.workflows.launching import by_first
 from lorakit.workflows.streaming import Stream
 
 
@@ -66,7 +67,7 @@ def prepare_rows(recipe: Recipe, keep: bool = True, accelerator: Any = None) -> 
     Args:
         recipe: As it was asked for.
         keep: Whether encoded rows are kept for later starts (`speed.tokens`).
-        accelerator: Of this process, where several share the encoding of rows that are read while training.
+        accelerator: Of this process; several share the encoding of a stream.
 
     Raises:
         CheckpointError: The model cannot be found or used.
@@ -78,7 +79,11 @@ def prepare_rows(recipe: Recipe, keep: bool = True, accelerator: Any = None) -> 
     def make(settings: Any, format: Format) -> Objective:
         return objectives.make(settings.name, _job(recipe, target, settings, format))
 
-    encoded, told = kept_rows.encoded(recipe, target, make, keep)
+    def encode() -> tuple[Encoded, str]:
+        return kept_rows.encoded(recipe, target, make, keep)
+
+    # Of a stream nothing is kept where other processes would find it.
+    encoded, told = by_first(accelerator, encode) if recipe.data.stream else encode()
     understood = encoded.understood
     settings, format, report = understood.settings, understood.format, understood.report
     report.notes = [*notes, *report.notes, *([told] if told else [])]
