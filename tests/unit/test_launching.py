@@ -4,13 +4,12 @@ import os
 import shlex
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils.launch import prepare_multi_gpu_env
 
-from lorakit.errors import DataError, LorakitError
+from lorakit.errors import LorakitError
 from lorakit.workflows import launching
 from runs import recipe
 
@@ -71,19 +70,6 @@ def test_several_processes_do_not_share_standard_input(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(LorakitError, match="standard input cannot be read by several processes"):
         launching.accelerator_for(recipe(tmp_path, "-").recipe, tmp_path)
-
-
-def test_what_the_first_process_raises_is_raised_by_all(monkeypatch):
-    first, second = (SimpleNamespace(num_processes=2, is_main_process=main) for main in (True, False))
-    handed = []
-    monkeypatch.setattr(launching, "from_first", lambda here, value: (handed.append(value), handed[0])[1])
-
-    def fail():
-        raise DataError("no rows")
-
-    for here in (first, second):
-        with pytest.raises(DataError, match="no rows"):
-            launching.by_first(here, fail)
 
 
 def test_adafactor_has_no_parts(tmp_path, monkeypatch):

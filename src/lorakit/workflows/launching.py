@@ -170,20 +170,22 @@ def leave_group() -> None:
 
 
 def after_first(accelerator: Any, shared: bool, work: Callable[[], Result]) -> Result:
-    """Return what `work` returns on this process; on each machine the first one works before the others begin.
+    """Return what `work` returns on this process: the first one works first, then the first of each machine, then all.
 
-    What the first one keeps in files the others find there. Where it fails they begin all the same, and fail alike.
-    Where nothing is `shared` through files, all begin at once.
+    What one keeps in files the next ones find there, on other machines where they share the disk: there two must not
+    write at once, as each takes what the other writes for left behind by a killed process. Where one fails the next
+    ones begin all the same, and fail alike. Where nothing is `shared` through files, all begin at once.
     """
     if not shared or accelerator.num_processes == 1:
         return work()
-    if not accelerator.is_local_main_process:
+    before = 0 if accelerator.is_main_process else 1 if accelerator.is_local_main_process else 2
+    for _ in range(before):
         accelerator.wait_for_everyone()
-        return work()
     try:
         return work()
     finally:
-        accelerator.wait_for_everyone()
+        for _ in range(2 - before):
+            accelerator.wait_for_everyone()
 
 
 def by_first(accelerator: Any, work: Callable[[], Result]) -> Result:
