@@ -158,15 +158,19 @@ def as_bytes(examples):
 
 @pytest.mark.parametrize("world", [2, 5])
 @pytest.mark.parametrize(
-    ("rows", "values"),
-    [(TEXTS, {"objective": {"name": "masked_lm", "nsp": True}}), ([*LABELLED, {"text": "", "label": "a"}], CUT)],
+    ("rows", "values", "last"),
+    [
+        (TEXTS, {"objective": {"name": "masked_lm", "nsp": True}}, "pairs of text follow each other"),
+        ([*LABELLED, {"text": "", "label": "a"}], CUT, "rows longer than 64 tokens: left out"),
+    ],
 )
-def test_processes_yield_the_examples_of_one_and_tell_what_it_tells(tmp_path, bert, processes, rows, values, world):
+def test_processes_yield_and_tell_what_one_does(tmp_path, bert, processes, rows, values, last, world):
     stream = streamed(tmp_path, bert, rows, **values).stream
     ((examples, told),) = processes(stream, 1)
     for found, said in processes(stream, world):
         assert as_bytes(found) == as_bytes(examples)
         assert said == told
+    assert last in told[-1]
 
 
 def test_no_row_is_encoded_by_two_processes(tmp_path, bert, processes, monkeypatch):
