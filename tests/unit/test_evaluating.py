@@ -67,7 +67,7 @@ def test_documents_longer_than_a_window_are_measured_whole(gpt2_folder, tmp_path
 
 def test_the_cut_into_batches_changes_no_number(gpt2_folder, pairs_file, monkeypatch):
     whole = lorakit.evaluate(gpt2_folder, pairs_file).target.scores["perplexity"].value
-    monkeypatch.setattr("lorakit.workflows.measuring._budget", lambda target: 1)
+    monkeypatch.setattr("lorakit.workflows.measuring.tokens_at_once", lambda target: 1)
     assert lorakit.evaluate(gpt2_folder, pairs_file).target.scores["perplexity"].value == pytest.approx(whole)
 
 

@@ -68,9 +68,15 @@ def _show(report: MergeReport) -> None:
         ("largest difference", f"{report.largest_difference:.1e} of logits up to {report.largest_logit:.1f}"),
         ("mean KL", f"{report.mean_kl:.1e} nats"),
         ("same choice", f"{report.same_argmax:.1%}"),
-        *([] if report.same_text is None else [("same greedy text", f"{report.same_text:.0%}")]),
+        *_text(report),
         ("loss", f"{report.loss_before:.4f} → {report.loss_after:.4f}"),
     ]
     for name, value in rows:
         table.add_row(name, Text(value))
     screen.console().print(table)
+
+
+def _text(report: MergeReport) -> list[tuple[str, str]]:
+    if report.same_text is None:
+        return []
+    return [("same greedy text", f"{report.same_text:.0%}, {counted(report.written, 'token')} in all")]

@@ -10,7 +10,7 @@ from lorakit.data.settings import DataSettings
 from lorakit.types import Objective, Row
 from lorakit.workflows import evaluation_rows
 from lorakit.workflows.comparing import Reading, subject_of
-from lorakit.workflows.measuring import mean_loss
+from lorakit.workflows.scoring import mean_loss
 
 if TYPE_CHECKING:
     from torch import nn

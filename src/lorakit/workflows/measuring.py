@@ -8,12 +8,11 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from lorakit.data.batching import micro_batches
 from lorakit.data.readers.faults import counted
 from lorakit.metrics import classes, spans
 from lorakit.metrics.classes import ClassScore
@@ -22,16 +21,14 @@ from lorakit.metrics.texts import texts
 from lorakit.objectives.class_labels import names_in, number_in
 from lorakit.objectives.seq2seq_lm import source_and_target
 from lorakit.types import Batch, Example, Objective, Row
+from lorakit.workflows.scoring import placed, scored, tokens_at_once
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
     from lorakit.adapters.bundle import Target
 
-_SCORES = 2**27
-"""Scores over a vocabulary held at once: half a gigabyte in float32."""
 _CHUNK = 256
 """Rows predicted between two reports of progress."""
 
@@ -82,23 +79,6 @@ def measure(target: Target, objective: Objective, model: nn.Module, rows: Sequen
         case _:
             measures = _likelihoods(target, objective, model, rows, np.arange(len(rows)), tell)
             return Measured(measures, len(rows))
-
-
-def mean_loss(target: Target, objective: Objective, model: nn.Module, rows: Sequence[Row]) -> float:
-    """Return the loss that a training on rows would report: the sum of the mean of each term, in nats."""
-    import torch
-
-    sums: dict[str, float] = defaultdict(float)
-    counts: dict[str, float] = defaultdict(float)
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        for group in micro_batches(objective.encode(rows), _budget(target), packed=False):
-            batch = _placed(objective.collate(group, packed=False), device)
-            for term, loss in objective.losses(objective.outputs(model, batch), batch).items():
-                sums[term] += float(loss)
-            for term, count in objective.counts(batch).items():
-                counts[term] += count
-    return sum(sums[term] / counts[term] for term in sums if counts[term])
 
 
 def source_of(row: Row) -> str:
@@ -180,7 +160,7 @@ def _likelihoods(
     Perplexity is exp(nats / tokens) over all learned tokens; bits per byte are nats / ln 2 over the UTF-8 bytes of the
     learned text, which a model with other tokens can be compared by.
     """
-    losses, hits = _sums(objective, model, rows, _budget(target), tell)
+    losses, hits = _sums(objective, model, rows, tokens_at_once(target), tell)
 
     def of_units(values_R: Array) -> Array:
         return np.bincount(units_R, weights=values_R)
@@ -203,23 +183,20 @@ def _sums(
     objective: Objective, model: nn.Module, rows: Sequence[Row], budget: int, tell: Tell
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Return loss and count of each term, and hits and count of each tally, a row: arrays of shape (2, R)."""
-    import torch
 
     losses: dict[str, Array] = defaultdict(lambda: np.zeros((2, len(rows))))
     hits: dict[str, Array] = defaultdict(lambda: np.zeros((2, len(rows))))
     examples, done = objective.encode(rows), 0
     device = next(model.parameters()).device
-    with torch.inference_mode():
-        for group in micro_batches(examples, budget, packed=False):
-            outputs = objective.outputs(model, _placed(objective.collate(group, packed=False), device))
-            for example, single, own in _apart(objective, group, outputs):
-                counts = objective.counts(single)
-                for term, loss in objective.losses(own, _placed(single, device)).items():
-                    losses[term][:, example.row] += (float(loss), counts[term])
-                for name, tally in objective.tallies(own, _placed(single, device)).items():
-                    hits[name][:, example.row] += tally
-            done += len(group)
-            tell(done, len(examples))
+    for group, _, outputs in scored(model, objective, examples, budget):
+        for example, single, own in _apart(objective, group, outputs):
+            counts = objective.counts(single)
+            for term, loss in objective.losses(own, placed(single, device)).items():
+                losses[term][:, example.row] += (float(loss), counts[term])
+            for name, tally in objective.tallies(own, placed(single, device)).items():
+                hits[name][:, example.row] += tally
+        done += len(group)
+        tell(done, len(examples))
     return losses, hits
 
 
@@ -238,19 +215,6 @@ def _apart(
             single,
             {name: scores[of_labels if "_L" in name else of_row] for name, scores in outputs.items()},
         )
-
-
-def _placed(batch: Batch, device: torch.device) -> Batch:
-    inputs, targets = (
-        {name: tensor.to(device) for name, tensor in part.items()} for part in (batch.inputs, batch.targets)
-    )
-    return replace(batch, inputs=inputs, targets=targets)
-
-
-def _budget(target: Target) -> int:
-    """Return how many tokens are computed at once."""
-    vocabulary = int(target.base.config.get("vocab_size") or 50_000)
-    return min(8192, max(256, _SCORES // vocabulary))
 
 
 def _learned_text(row: Row, objective: Objective | None = None) -> str:

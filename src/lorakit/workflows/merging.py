@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +15,14 @@ from lorakit.checkpoints import finding, weights
 from lorakit.checkpoints.folders import check_destination, whole_folder
 from lorakit.checkpoints.locating import Located
 from lorakit.errors import LorakitError
-from lorakit.workflows.observing import NEW_TOKENS, Observed, observe
+from lorakit.workflows.observing import Observed, observe
 from lorakit.workflows.origins import origin_of
 from lorakit.workflows.placing import check_range
-from lorakit.workflows.probing import probes_for
+from lorakit.workflows.probing import Probes, probes_for
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
-
-    from lorakit.generation.answers import Generation
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -56,6 +53,8 @@ class MergeReport:
     """Share of positions with the same most probable token, in [0, 1]."""
     same_text: float | None
     """Share of probes continued with the same greedy text, in [0, 1]; None of a model that writes none."""
+    written: int
+    """Tokens of these texts in all."""
     loss_before: float
     """Mean loss of base and adapter on the probes, in nats a token."""
     loss_after: float
@@ -92,16 +91,14 @@ def merge(
     check_range(dtype, opened.base.family)
     output = Path(output).expanduser()
     _check_output(opened, output, force)
-    probes = probes_for(opened, data, room=NEW_TOKENS)
+    probes = probes_for(opened, data)
     before = observe(cast("PreTrainedModel", opened.load("float32")), opened, probes, _diverged(opened))
     notes = (*opened.notes, *probes.notes)
     with whole_folder(output, force) as aside:
         fold(opened, aside, dtype)
         whole = finding.open_folder(Located(aside, f"local:{output.name}"))
-        after = observe(whole.load("float32"), opened, probes, _overflowed(whole.stored_dtype))
-        report = _compare(
-            before, after, len(probes.examples), output, whole.stored_dtype, _size(aside), probes.origin, notes
-        )
+        after = observe(whole.load("float32"), opened, probes, _overflowed(whole.stored_dtype), before.texts)
+        report = _compare(before, after, probes, output, whole.stored_dtype, _size(aside), notes)
         _refuse_another_model(report)
         _describe(aside, opened, report)
     return report
@@ -135,11 +132,10 @@ def _overflowed(dtype: str) -> str:
 def _compare(
     before: Observed,
     after: Observed,
-    probes: int,
+    probes: Probes,
     folder: Path,
     dtype: str,
     size: int,
-    origin: str,
     notes: tuple[str, ...],
 ) -> MergeReport:
     import torch
@@ -148,19 +144,20 @@ def _compare(
     divergence = torch.cat([_divergence(one_NO, other_NO) for one_NO, other_NO in scored])
     agreed = torch.cat([(one_NO.argmax(-1) == other_NO.argmax(-1)).double() for one_NO, other_NO in scored])
     largest_logit = max(float(one_NO.abs().max()) for one_NO, _ in scored)
-    pairs = zip(before.written, after.written, strict=True)
-    same = [_same_text(one, other, _FLOAT32_BOUND * largest_logit) for one, other in pairs]
+    # Two tokens may be equally good but for rounding, which either logit can be moved by.
+    same = [missed <= 2 * _FLOAT32_BOUND * largest_logit for missed in after.missed]
     return MergeReport(
         folder=folder,
         dtype=dtype,
         size=size,
-        probes=probes,
-        origin=origin,
+        probes=len(probes.examples),
+        origin=probes.origin,
         largest_difference=max(float((one_NO - other_NO).abs().max()) for one_NO, other_NO in scored),
         largest_logit=largest_logit,
         mean_kl=max(0.0, float(divergence.mean())),
         same_argmax=float(agreed.mean()),
         same_text=sum(same) / len(same) if same else None,
+        written=sum(map(len, before.texts)),
         loss_before=before.loss,
         loss_after=after.loss,
         notes=notes,
@@ -171,15 +168,6 @@ def _divergence(one_NO: Tensor, other_NO: Tensor) -> Tensor:
     """Return the Kullback-Leibler divergence of each row's distribution, in nats, shape (N,)."""
     one_log_NO, other_log_NO = one_NO.log_softmax(-1), other_NO.log_softmax(-1)
     return (one_log_NO.exp() * (one_log_NO - other_log_NO)).sum(-1)
-
-
-def _same_text(one: Generation, other: Generation, bound: float) -> bool:
-    """Whether two greedy texts agree, up to a choice between two tokens whose logits are equal but for rounding."""
-    for token, rival, step in zip(one.ids, other.ids, one.steps, strict=False):
-        if token != rival:
-            (_, best), (_, second) = step.candidates[:2]
-            return math.log(best / second) <= 2 * bound
-    return len(one.ids) == len(other.ids)
 
 
 def _refuse_another_model(report: MergeReport) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,17 +9,13 @@ from typing import TYPE_CHECKING, Any
 from lorakit.adapters.bundle import Target
 from lorakit.checkpoints import heads
 from lorakit.errors import LorakitError
-from lorakit.types import Example
+from lorakit.types import Example, Head
 from lorakit.workflows.probing import Probes
+from lorakit.workflows.scoring import mean_of, scored, tokens_at_once
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
-
-    from lorakit.generation.answers import Generation
-
-NEW_TOKENS = 24
-"""Longest continuation of a probe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +23,22 @@ class Observed:
     """What a model says on the probes."""
 
     logits: list[Tensor]
-    """Scores that the loss of each probe reads, shape (N, O), float32."""
+    """Scores that the loss reads, shape (N, O) each, float32."""
     loss: float
     """Sum of the mean losses of all terms, in nats."""
-    written: list[Generation]
-    """Greedy continuation of each probe, with the two best candidates of each step; empty where nothing is written."""
+    texts: list[tuple[int, ...]]
+    """Ids of a greedy continuation of each probe; empty of a model that writes none."""
+    missed: list[float]
+    """How far below its best logit the model scores a token of each text, at most: 0 where it would write the text."""
 
 
-def observe(model: PreTrainedModel, target: Target, probes: Probes, if_not_finite: str) -> Observed:
+def observe(
+    model: PreTrainedModel,
+    target: Target,
+    probes: Probes,
+    if_not_finite: str,
+    texts: list[tuple[int, ...]] | None = None,
+) -> Observed:
     """Look at a model on probes.
 
     Args:
@@ -43,50 +46,51 @@ def observe(model: PreTrainedModel, target: Target, probes: Probes, if_not_finit
         target: What it was opened from.
         probes: Rows to look at.
         if_not_finite: What to say where a score is not finite.
+        texts: Continuations that another model has written, which this one is held to; None: it writes its own.
 
     Raises:
         LorakitError: A score is not finite.
     """
-    import torch
-
     # PEFT's wrapper hides what kind of model it is; the layers inside keep their pairs.
     plain: Any = model.get_base_model() if target.form == "lora" and hasattr(model, "peft_config") else model
-    objective = probes.objective
-    scores: list[Tensor] = []
-    lost: dict[str, float] = defaultdict(float)
-    counts: dict[str, float] = defaultdict(float)
-    with torch.inference_mode():
-        for example in probes.examples:
-            batch = objective.collate([example], packed=False)
-            outputs = objective.outputs(plain, batch)
-            scores += [_as_rows(outputs[name]) for name in sorted(outputs)]
-            for term, loss in objective.losses(outputs, batch).items():
-                lost[term] += float(loss)
-            for term, count in objective.counts(batch).items():
-                counts[term] += count
-    if not all(bool(scores_NO.isfinite().all()) for scores_NO in scores):
+    batches = list(scored(plain, probes.objective, probes.examples, tokens_at_once(target)))
+    logits = [
+        rows_NO
+        for group, _, outputs in batches
+        for _, scores in sorted(outputs.items())
+        for rows_NO in _as_rows(scores, group, target.head)
+    ]
+    if not all(bool(logits_NO.isfinite().all()) for logits_NO in logits):
         raise LorakitError(if_not_finite)
-    mean = sum(lost[term] / counts[term] for term in lost if counts[term])
-    return Observed(scores, mean, _written(plain, target, probes.examples))
+    loss = mean_of(probes.objective, ((batch, outputs) for _, batch, outputs in batches))
+    return Observed(logits, loss, *_continued(plain, target, probes, texts))
 
 
-def _as_rows(scores: Tensor) -> Tensor:
-    """Return scores as rows to choose from, shape (N, O), float32; those of a span, (B, T), are rows already."""
-    return scores.float().reshape(-1, scores.shape[-1])
+def _as_rows(scores: Tensor, group: Sequence[Example], head: Head) -> list[Tensor]:
+    """Return scores as rows to choose from, shape (N, O) each, float32; a span begins and ends in its own text."""
+    if head.task == "question_answering":
+        return [scores_T[None, : len(example.ids)].float() for scores_T, example in zip(scores, group, strict=True)]
+    return [scores.float().reshape(-1, scores.shape[-1])]
 
 
-def _written(model: Any, target: Target, examples: Sequence[Example]) -> list[Generation]:
-    """Return the greedy continuation of each example; nothing for a model that does not write."""
-    from lorakit.generation.answers import Watcher
+def _continued(
+    model: Any, target: Target, probes: Probes, texts: list[tuple[int, ...]] | None
+) -> tuple[list[tuple[int, ...]], list[float]]:
+    """Return a text for each probe, and how far the model is from writing it; nothing where it does not write."""
     from lorakit.generation.decoding import decode
+    from lorakit.generation.rereading import missed
     from lorakit.generation.settings import DecodingSettings
 
     if not heads.writes(target.head):
-        return []
-    settings = DecodingSettings(max_new_tokens=NEW_TOKENS)
+        return [], []
+    settings = DecodingSettings(max_new_tokens=probes.new_tokens)
     whole = target.head.task == "seq2seq_lm"
-    prompts = [example.ids.tolist() if whole else _prompt(example) for example in examples]
-    return decode(model, prompts, settings, target.eos_ids, watcher=Watcher(top=2))
+    prompts = [example.ids.tolist() if whole else _prompt(example) for example in probes.examples]
+    if texts is None:
+        texts = [answer.ids for answer in decode(model, prompts, settings, target.eos_ids)]
+        return texts, [0.0] * len(texts)
+    found = missed(model, prompts, texts, settings, target.eos_ids)
+    return texts, [float(missed_U.max()) for missed_U in found]
 
 
 def _prompt(example: Example) -> list[int]:

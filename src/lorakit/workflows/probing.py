@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from lorakit import objectives
 from lorakit.adapters.bundle import Target
 from lorakit.adapters.manifest import read_local
-from lorakit.checkpoints import heads
+from lorakit.checkpoints import heads, weights
 from lorakit.data import formats, sources, splitting
 from lorakit.data.settings import DataSettings, SourceSettings
 from lorakit.errors import DataError
@@ -32,6 +33,12 @@ SENTENCES = (
 _ROWS = 16
 _LONGEST = 1024
 """Longest probe in tokens where nothing bounds the positions."""
+_PREDICTIONS = 64
+"""Fewest that are compared, where there are so many."""
+_TOKENS, _MULTIPLIED = 256, 10**11
+"""Tokens read, at least, and weights that they may be multiplied by in all: two seconds of one core."""
+_FEWEST_NEW, _MOST_NEW, _READ = 8, 24, 2 * 10**9
+"""Tokens written after each probe, at least and at most, and weights that may be read for it: two seconds again."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +50,19 @@ class Probes:
     """Made for the target; reads the examples."""
     origin: str
     """Where they come from, for the screen."""
+    new_tokens: int
+    """Longest text to write after each; 0 where the model writes none."""
     notes: tuple[str, ...] = ()
 
 
-def probes_for(target: Target, data: str | None = None, room: int = 0) -> Probes:
+def probes_for(target: Target, data: str | None = None) -> Probes:
     """Return what to compare on: rows given, the run's own evaluation rows, or the shipped sentences.
+
+    All weights take part in each token, so that a large model is compared on fewer of them.
 
     Args:
         target: The adapter or model; its framing of prompts is used.
         data: A file of rows; None: what local.json knows of the run.
-        room: Positions to leave free for text that is written after a probe.
 
     Raises:
         DataError: The rows given cannot be read or hold no label.
@@ -69,12 +79,27 @@ def probes_for(target: Target, data: str | None = None, room: int = 0) -> Probes
     else:
         (rows, kind), origin = _shipped(target), "shipped sentences"
     settings = _settings(target, kind)
-    limit = (target.base.max_positions or _LONGEST) - (room if heads.writes(target.head) else 0)
+    size = sum(place.info.elements for place in weights.layout(target.base.folder).values())
+    new_tokens = max(_FEWEST_NEW, min(_MOST_NEW, _READ // size)) if heads.writes(target.head) else 0
+    limit = (target.base.max_positions or _LONGEST) - new_tokens
     objective = tasks.objective_of(target, kind, limit, "drop", settings)
-    examples = [example for example in objective.encode(rows) if objective.learned(example)][:_ROWS]
+    examples = _first(objective, objective.encode(rows), max(_TOKENS, _MULTIPLIED // size))
     if not examples:
         raise DataError(f"no row to compare on fits into {limit} tokens and holds a label; give others with --data.")
-    return Probes(examples, objective, origin, missing)
+    return Probes(examples, objective, origin, new_tokens, missing)
+
+
+def _first(objective: Objective, examples: Sequence[Example], budget: int) -> list[Example]:
+    """Return the first examples that have something to predict, as many as have `budget` tokens or a few more."""
+    found: list[Example] = []
+    tokens = predictions = 0
+    for example in examples:
+        if len(found) == _ROWS or (tokens >= budget and predictions >= _PREDICTIONS):
+            break
+        if learned := objective.learned(example):
+            found.append(example)
+            tokens, predictions = tokens + len(example), predictions + learned
+    return found
 
 
 def _settings(target: Target, kind: FormatName) -> Any:
