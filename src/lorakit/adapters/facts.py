@@ -13,6 +13,7 @@ from lorakit.adapters.contents import weight_files
 from lorakit.adapters.forms import TargetForm, form_of
 from lorakit.adapters.lora_config import LoraFile, read_lora_file
 from lorakit.adapters.manifest import Manifest, read_manifest
+from lorakit.adapters.peft_versions import Needed, needed
 from lorakit.checkpoints import streams
 from lorakit.checkpoints.streams import TensorInfo
 
@@ -55,6 +56,12 @@ class Facts:
         """Numbers stored in the weight files."""
         return sum(layer.parameters for layer in self.layers)
 
+    @property
+    def peft(self) -> Needed | None:
+        """The oldest PEFT that gives the same scores; None where the files are not PEFT's."""
+        ranks = {layer.name.removesuffix(".weight"): layer.rank for layer in self.layers if layer.rank is not None}
+        return needed(self.adapter, ranks) if self.adapter is not None else None
+
     def as_json(self) -> dict[str, Any]:
         """Return all of it as JSON holds it, but the folder, which is a path of this computer."""
         manifest = self.manifest.model_dump(mode="json") if self.manifest is not None else {}
@@ -66,6 +73,7 @@ class Facts:
             "parameters": self.parameters,
             "bytes": self.bytes,
             "licence": self.licence,
+            "peft": asdict(self.peft) if self.peft is not None else None,
             **{name: manifest.get(name) for name in (*told, *made)},
             "layers": [asdict(layer) for layer in self.layers],
         }

@@ -90,12 +90,14 @@ class LoraFile(BaseModel):
     def scale(self, module: str, rank: int) -> float:
         """Return the factor of B A in `module`: alpha / r, or alpha / sqrt(r) for rsLoRA.
 
-        (Kalajdzievski 2023, arXiv:2312.03732, equation 4.) An alpha of its own is looked up as PEFT does: the first
-        pattern that matches the end of the module's name.
+        (Kalajdzievski 2023, arXiv:2312.03732, equation 4.)
         """
+        return self.alpha(module) / (math.sqrt(rank) if self.use_rslora else rank)
+
+    def alpha(self, module: str) -> float:
+        """Return the alpha of `module`; its own is looked up as PEFT does: the first pattern that ends its name."""
         own = (alpha for key, alpha in self.alpha_pattern.items() if re.match(rf"(.*\.)?({key})$", module))
-        alpha = next(own, self.lora_alpha)
-        return alpha / (math.sqrt(rank) if self.use_rslora else rank)
+        return next(own, self.lora_alpha)
 
     def rows(self, module: str) -> list[int]:
         """Return the rows of an embedding or output layer that are stored, in their order in the file."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from lorakit.adapters import peft_versions
 from lorakit.adapters.changed import check_new
 from lorakit.adapters.lora_config import CONFIG, LoraFile
 from lorakit.checkpoints import shards, ties, token_rows, weights
@@ -147,12 +148,11 @@ def write(folder: Path, model: PeftModel, base: str, revision: str | None) -> No
 
 
 def write_files(folder: Path, found: Mapping[str, Tensor], config: LoraConfig, base: str, revision: str | None) -> None:
-    """Write PEFT's pair of files for tensors that have its names; otherwise like `write`."""
+    """Write PEFT's pair of files, as its old releases read them, for tensors that have its names; else like `write`."""
     shards.write(folder / WEIGHTS, found, widened=True)
-    values: dict[str, Any] = config.to_dict()
+    values = peft_versions.stored_settings(config)
     values |= {"base_model_name_or_path": base, "revision": revision, "inference_mode": True, "auto_mapping": None}
-    plain = {key: sorted(value) if isinstance(value, set) else value for key, value in values.items()}
-    (folder / CONFIG).write_text(json.dumps(plain, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def head_of(adapter: LoraFile, folder: Path, own: Head) -> Head:

@@ -61,6 +61,8 @@ def _rows(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "weights of the base", base["fingerprint"] or "not known: no manifest.json"
     yield "size", f"{facts.parameters:,} numbers · {facts.bytes / 1e6:,.2f} MB"
     yield "licence", facts.licence or "not stated in README.md"
+    if facts.peft is not None:
+        yield "loads in PEFT", facts.peft.told
     if manifest is None:
         return
     # Ranks of single layers stand in the table of layers.
