@@ -22,6 +22,7 @@ _VERBS = {
     "check": "lorakit.workflows.checking",
     "pack": "lorakit.workflows.packing",
     "unpack": "lorakit.workflows.packing",
+    "push": "lorakit.workflows.pushing",
     "resize": "lorakit.workflows.surgery",
     "extract": "lorakit.workflows.extracting",
 }

@@ -138,7 +138,7 @@ def test_the_commands_of_the_readme_run_as_written(results):
     failed = {command: (result.exception, result.stderr) for command, result in results.items() if result.exit_code}
     assert failed == {}
     assert {arguments(command)[0] for command in results} == {
-        "train", "generate", "predict", "evaluate", "chat", "merge", "adapter", "new", "recipes", "base"
+        "train", "generate", "predict", "evaluate", "chat", "merge", "adapter", "push", "new", "recipes", "base"
     }  # fmt: skip
 
 

@@ -264,8 +264,9 @@ def test_the_card_names_the_base_and_the_prompt_format(tmp_path, llama_folder):
 def test_the_card_of_a_classifier_names_its_labels_and_the_class_that_loads_it():
     base = Base(identity="local:x", fingerprint=f"sha256:{0:064}", model_type="bert")
     head = Head("sequence_classification", ("good", "not|so"), "single_label_classification")
-    text = card.text(Manifest(form="full", base=base, head=head))
-    assert "pipeline_tag: text-classification" in text
+    manifest = Manifest(form="full", base=base, head=head)
+    text = card.text(manifest)
+    assert card.metadata(manifest)["pipeline_tag"] == "text-classification"
     assert "`lorakit predict THIS_FOLDER" in text
     assert "| labels | `good`, `not\\|so` |" in text
     assert "AutoModelForSequenceClassification" in text

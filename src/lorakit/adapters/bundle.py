@@ -274,5 +274,5 @@ def write_bundle(
         tokenizer.save_pretrained(folder)
     write_manifest(folder, manifest)
     (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
-    (folder / "README.md").write_text(card.text(manifest), encoding="utf-8")
+    card.write(folder, manifest)
     write_local(folder, {"base": str(base.folder.resolve()), **(local or {})})

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import yaml
+
+from lorakit.adapters.facts import CARD, facts
 from lorakit.adapters.manifest import Manifest
+from lorakit.adapters.peft_versions import Needed
 from lorakit.checkpoints.heads import AUTO, writes
+from lorakit.errors import CheckpointError
 from lorakit.types import HeadTask
 
 _WHAT = {
@@ -15,6 +23,21 @@ _WHAT = {
     "full": "A fine-tuned model",
     "merged": "A model with its adapter merged in",
 }
+
+
+USE = "## Use"
+"""Heading of the part that says how to load it."""
+PLACE = "THIS_FOLDER"
+"""What stands for its name or place in commands."""
+_HUB = "hf://"
+_GROWN = (
+    "if len(tokenizer) > base.config.vocab_size:",
+    "    base.resize_token_embeddings(len(tokenizer))  # what the new rows hold does not matter",
+)
+_BIASED = (
+    "Where the output layer has a bias (BERT and its kin filling in words, Phi), PEFT 0.21 leaves it out: "
+    "merge there first, `lorakit merge THIS_FOLDER -o NEW_FOLDER`."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +62,57 @@ _PURPOSES: dict[HeadTask, _Purpose] = {
 }
 
 
-def text(manifest: Manifest) -> str:
-    """Return the card in Markdown, with the front matter that the Hub reads; free of paths of this computer."""
+def write(folder: Path, manifest: Manifest) -> None:
+    """Write README.md for the weights, settings and recipe that `folder` already holds."""
+    found = facts(folder)
+    front = {**metadata(manifest), "datasets": _datasets(folder) or None}
+    given = {key: value for key, value in front.items() if value is not None}
+    (folder / CARD).write_text(joined(given, text(manifest, found.peft)), encoding="utf-8")
+
+
+def metadata(manifest: Manifest) -> dict[str, Any]:
+    """Return the front matter that the Hub reads: it shows a model under its base, which must be one of the Hub's."""
+    base = manifest.base.identity
+    relation = "adapter" if manifest.form == "lora" else "finetune"
+    libraries = {"lora": "peft", "changed": "lorakit"}
+    return {
+        "library_name": libraries.get(manifest.form, "transformers"),
+        **({"base_model": base, "base_model_relation": relation} if ":" not in base else {}),
+        "pipeline_tag": _PURPOSES[manifest.head.task].tag,
+        "tags": ["lorakit", *(["lora"] if manifest.form == "lora" else [])],
+    }
+
+
+def joined(front: Mapping[str, Any], body: str) -> str:
+    """Return a card of front matter and text."""
+    written = yaml.safe_dump(dict(front), sort_keys=False, allow_unicode=True, default_flow_style=None)
+    return f"---\n{written}---\n\n{body.lstrip()}"
+
+
+def parted(text: str) -> tuple[dict[str, Any], str]:
+    """Return the front matter of a card, empty where it has none, and its text.
+
+    Raises:
+        CheckpointError: The front matter is no YAML.
+    """
+    if not text.startswith("---\n") or "\n---\n" not in text:
+        return {}, text
+    front, _, body = text.removeprefix("---\n").partition("\n---\n")
+    try:
+        found = yaml.safe_load(front)
+    except yaml.YAMLError as problem:
+        raise CheckpointError(f"{CARD}: what stands between its first two lines of --- is no YAML: {problem}") from None
+    return (found if isinstance(found, dict) else {}), body
+
+
+def text(manifest: Manifest, peft: Needed | None = None) -> str:
+    """Return the text of the card in Markdown; free of paths of this computer.
+
+    Args:
+        manifest: What is told of.
+        peft: The oldest PEFT that reads a LoRA.
+    """
     base, purpose = manifest.base, _PURPOSES[manifest.head.task]
-    on_hub = ":" not in base.identity
-    front = [
-        "---",
-        f"library_name: {'peft' if manifest.form == 'lora' else 'transformers'}",
-        *([f"base_model: {base.identity}"] if on_hub else []),
-        f"pipeline_tag: {purpose.tag}",
-        "tags: [lorakit]",
-        "---",
-    ]
     method = {name: value for name, value in manifest.method.items() if value is not None}
     rows = [
         ("base", base.identity + (f" at {base.revision}" if base.revision else "")),
@@ -62,19 +124,30 @@ def text(manifest: Manifest) -> str:
         *([("changed since", "; ".join(manifest.surgery))] if manifest.surgery else []),
         *([("new tokens", f"{len(manifest.added_tokens):,}")] if manifest.added_tokens else []),
         *((name.replace("_", " "), _plain(value)) for name, value in manifest.metrics.items()),
+        *([("training rows", f"`{manifest.data}`")] if manifest.data else []),
         ("made with", ", ".join(f"{name} {version}" for name, version in manifest.libraries.items()) or "—"),
     ]
     parts = [
-        "\n".join(front),
         f"# {_what(manifest)} made from {base.identity}",
         "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)]),
-        "## Use",
-        f"With [lorakit](https://pypi.org/project/lorakit): `lorakit {purpose.arguments}`.",
-        _elsewhere(manifest),
+        USE,
+        f"With [lorakit](https://pypi.org/project/lorakit): `lorakit {purpose.arguments}`.{_base_needed(manifest)}",
+        _elsewhere(manifest, peft),
         "## Intended use and limits",
         f"{purpose.limits} like those it was trained on. What it says may be wrong; check it before relying on it.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _datasets(folder: Path) -> list[str]:
+    """Return the Hub's names of the training rows, as recipe.yaml has them."""
+    file = folder / "recipe.yaml"
+    recipe = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+    data = recipe.get("data") if isinstance(recipe, dict) else None
+    train = data.get("train") if isinstance(data, dict) else None
+    sources = train if isinstance(train, list) else [train]
+    paths = [source.get("path") if isinstance(source, dict) else source for source in sources]
+    return [path.removeprefix(_HUB) for path in paths if isinstance(path, str) and path.startswith(_HUB)]
 
 
 def _what(manifest: Manifest) -> str:
@@ -90,25 +163,45 @@ def _framing(manifest: Manifest) -> str:
     return "chat, by the chat template in manifest.json" if style.format == "chat" else "plain text"
 
 
-def _elsewhere(manifest: Manifest) -> str:
-    if manifest.form == "lora" and manifest.added_tokens:
-        return (
-            "With PEFT: the adapter holds the embeddings of its new tokens, for which the base first needs as many "
-            "rows as the tokenizer beside it has tokens.\n\n"
-            "```python\n"
-            'tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")\n'
-            "if len(tokenizer) > base.config.vocab_size:\n"
-            "    base.resize_token_embeddings(len(tokenizer))  # what the new rows hold does not matter\n"
-            'model = PeftModel.from_pretrained(base, "THIS_FOLDER")\n'
-            "```\n\n"
-            "Where the output layer has a bias (BERT and its kin filling in words, Phi), PEFT 0.21 leaves it out: "
-            "merge there first, `lorakit merge THIS_FOLDER -o NEW_FOLDER`."
-        )
-    if manifest.form == "lora":
-        return "With PEFT: load the base with transformers, then `PeftModel.from_pretrained(base, THIS_FOLDER)`."
+def _base_needed(manifest: Manifest) -> str:
+    """Return how lorakit is told of a base that no name leads to."""
+    local = manifest.base.identity.startswith("local:") and manifest.form in ("lora", "changed")
+    return " It needs the base: `--base FOLDER`." if local else ""
+
+
+def _elsewhere(manifest: Manifest, peft: Needed | None) -> str:
     if manifest.form == "changed":
         return "For other libraries, make a whole model of it: `lorakit merge THIS_FOLDER -o NEW_FOLDER`."
-    return f"With transformers: `{AUTO[manifest.head.task]}.from_pretrained(THIS_FOLDER)`."
+    auto = AUTO[manifest.head.task]
+    if manifest.form != "lora":
+        return f'With transformers: `{auto}.from_pretrained("THIS_FOLDER")`.'
+    base = manifest.base
+    on_hub = ":" not in base.identity
+    arguments = [f'"{base.identity if on_hub else "BASE"}"']
+    arguments += [f'revision="{base.revision}"'] if base.revision else []
+    arguments += [f"num_labels={len(manifest.head.labels)}"] if manifest.head.labels else []
+    arguments += [f'problem_type="{manifest.head.problem}"'] if manifest.head.problem else []
+    tokenizer = '"THIS_FOLDER"' if manifest.added_tokens else arguments[0]
+    code = [
+        "from peft import PeftModel",
+        f"from transformers import {auto}, AutoTokenizer",
+        "",
+        f"base = {auto}.from_pretrained({', '.join(arguments)})",
+        f"tokenizer = AutoTokenizer.from_pretrained({tokenizer})",
+        *(_GROWN if manifest.added_tokens else ()),
+        'model = PeftModel.from_pretrained(base, "THIS_FOLDER").eval()',
+    ]
+    oldest = f" {peft.told}" if peft is not None else ""
+    parts = [
+        f"With [PEFT](https://github.com/huggingface/peft){oldest}"
+        + (":" if on_hub else f", where BASE is a folder with {base.identity}:"),
+        "\n".join(["```python", *code, "```"]),
+        f'With transformers beside PEFT, in one call: `{auto}.from_pretrained("THIS_FOLDER")`.'
+        if on_hub and not (manifest.added_tokens or manifest.head.labels)
+        else "",
+        _BIASED if manifest.added_tokens else "",
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _listed(labels: tuple[str, ...]) -> str:

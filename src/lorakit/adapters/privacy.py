@@ -27,7 +27,12 @@ _TEXT_OF_WEIGHTS = 100_000_000
 """Bytes at the start of a weight file that are read: its header is shorter."""
 
 
-def leaks(folder: Path, names: Iterable[str], environment: Mapping[str, str] = os.environ) -> Iterator[str]:
+def leaks(
+    folder: Path,
+    names: Iterable[str],
+    environment: Mapping[str, str] = os.environ,
+    anew: Mapping[str, bytes] | None = None,
+) -> Iterator[str]:
     """Yield a line for each file that holds a secret or a path of this computer; what was found is not repeated.
 
     Of weight files the header is read, the only text in them.
@@ -36,11 +41,12 @@ def leaks(folder: Path, names: Iterable[str], environment: Mapping[str, str] = o
         folder: A target.
         names: Its files to look at.
         environment: Values of variables called ``…TOKEN``, ``…SECRET``, ``…PASSWORD``, ``…KEY`` are secrets.
+        anew: Of files that are written anew before they leave, by name, what will be in them.
     """
     secrets = {value for name, value in environment.items() if _SECRET_NAME.search(name) and len(value) >= _SHORTEST}
     paths = _paths(folder)
     for name in names:
-        text = _text(folder / name)
+        text = anew[name] if anew is not None and name in anew else _text(folder / name)
         found = [what for what, pattern in _SECRETS.items() if re.search(pattern, text)]
         if _holds(text, secrets):
             found.append("the value of a secret environment variable")

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import importlib.resources
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from lorakit.checkpoints import packed
 from lorakit.errors import CheckpointError, nearest
 
-_HUB_FILES = ["*.json", "*.jsonl", "*.jinja", "*.txt", "*.model", "*.safetensors", "*.yaml", "*.html"]
+_HUB_FILES = [
+    "*.json",
+    "*.jsonl",
+    "*.jinja",
+    "*.txt",
+    "*.model",
+    "*.safetensors",
+    "*.yaml",
+    "*.html",
+    "README.md",
+    "LICENSE",
+    "NOTICE",
+]
 _HUB_BIN = "pytorch_model*.bin*"
 _HUB_IGNORED = ["*/*", "consolidated*", "optimizer*", "training_args*"]
 
@@ -65,6 +79,24 @@ def locate_identity(identity: str, revision: str | None = None) -> Located:
     if _looks_like_a_path(identity):
         raise CheckpointError(f"the base is named by a path, {identity!r}, which is not followed: give --base FOLDER.")
     return _from_hub(identity, revision)
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Keep the Hub from being asked: what its cache on this computer holds is all there is."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form of an owner's repository on the Hub: ``owner/name``."""
+    return name.count("/") == 1 and not _looks_like_a_path(name)
 
 
 def builtins() -> dict[str, Path]:

@@ -14,6 +14,7 @@ from lorakit.cli.generate import generate
 from lorakit.cli.merge import merge
 from lorakit.cli.new import new
 from lorakit.cli.predict import predict
+from lorakit.cli.push import push
 from lorakit.cli.train import train
 
 app = typer.Typer(
@@ -47,6 +48,7 @@ app.command()(predict)
 app.command()(chat)
 app.command()(evaluate)
 app.command()(merge)
+app.command()(push)
 app.command()(new)
 app.add_typer(adapter.app, name="adapter")
 app.add_typer(base.app, name="base")

@@ -117,7 +117,7 @@ def _move(proof: Path, folder: Path, manifest: Manifest) -> None:
         if file.name != HASHES:
             os.replace(file, folder / file.name)
     write_manifest(folder, manifest)
-    (folder / "README.md").write_text(card.text(manifest), encoding="utf-8")
+    card.write(folder, manifest)
 
 
 def _manifest(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: State) -> Manifest:

@@ -217,7 +217,7 @@ def _describe(folder: Path, target: Target, report: MergeReport) -> None:
     if recipe.is_file():
         shutil.copyfile(recipe, folder / recipe.name)
     write_manifest(folder, manifest)
-    (folder / "README.md").write_text(card.text(manifest), encoding="utf-8")
+    card.write(folder, manifest)
 
 
 def _size(folder: Path) -> int:

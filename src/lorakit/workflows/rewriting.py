@@ -163,4 +163,4 @@ def _write_companions(folder: Path, first: Target, base: Checkpoint, manifest: M
 
 def _describe(folder: Path, manifest: Manifest) -> None:
     write_manifest(folder, manifest)
-    (folder / "README.md").write_text(card.text(manifest), encoding="utf-8")
+    card.write(folder, manifest)
