@@ -76,13 +76,6 @@ def test_rows_states_and_paths_stay_behind(hub, run):
     assert not any(b"a row of the training" in held or str(run.parent).encode() in held for held in files.values())
 
 
-def test_a_dry_run_asks_nobody_and_tells_every_file(hub, run):
-    pushed = lorakit.push(str(run), NAME, dry_run=True)
-    assert (hub.asked, hub.repositories, pushed.url) == ([], {}, None)
-    sent = lorakit.push(str(run), NAME)
-    assert [(file.name, file.size) for file in pushed.files] == [(file.name, file.size) for file in sent.files]
-
-
 @pytest.mark.parametrize("damage", ["alpha", "secret"])
 def test_a_fault_stops_it_before_anything_is_asked(hub, run, damage):
     if damage == "alpha":
@@ -128,6 +121,14 @@ def on_the_hub(hub, tmp_path) -> Path:
     hub.repositories["them/base"] = hubs.Repository(files=files)
     trained_run(tmp_path / "run", find("them/base"), LoraSettings(), "lora")
     return tmp_path / "run"
+
+
+def test_a_dry_run_asks_nobody_and_tells_every_file(hub, on_the_hub):
+    hub.asked.clear()
+    pushed = lorakit.push(str(on_the_hub), NAME, dry_run=True, base="them/base")
+    assert (hub.asked, NAME in hub.repositories, pushed.url) == ([], False, None)
+    sent = lorakit.push(str(on_the_hub), NAME)
+    assert [(file.name, file.size) for file in pushed.files] == [(file.name, file.size) for file in sent.files]
 
 
 def test_a_base_on_the_hub_is_named_with_how_the_model_stands_to_it(hub, on_the_hub):
