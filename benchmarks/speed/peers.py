@@ -138,7 +138,7 @@ def _measured(work: Work, make: Make, root: Path) -> Outcome:
     import torch
     from transformers import TrainerCallback
 
-    import_all(work)
+    import_all(work, "transformers.trainer")
     watch = Stopwatch()
 
     class Watch(TrainerCallback):

@@ -47,16 +47,10 @@ class Work:
         self.data("train", root)
 
 
-def import_all(work: Work) -> None:
-    """Import what any arm needs, so that the time of imports is not counted."""
+def import_all(work: Work, *libraries: str) -> None:
+    """Import what an arm needs, so that the time of imports is not counted; what another one needs is no load of it."""
     family = work.shape.family
-    for name in (
-        "torch",
-        "transformers.trainer",
-        "peft",
-        "accelerate",
-        f"transformers.models.{family}.modeling_{family}",
-    ):
+    for name in ("torch", "peft", "accelerate", f"transformers.models.{family}.modeling_{family}", *libraries):
         importlib.import_module(name)
 
 
