@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface
 
+from lorakit.fast import widened
+
 NAME = "lorakit_varlen"
 """Value of `attn_implementation` under which the packed attention is registered."""
 
@@ -90,6 +92,9 @@ def attend(
     dtype = value.dtype
     # The processor's bfloat16 attention is slower and holds more (benchmarks/packed_steps.py: 0.6, 2.3 times).
     wide = dtype == torch.bfloat16 and query.device.type == "cpu"
+    if wide and _is_plain(how, lengths[1]) and widened.fits(query, key, value):
+        attended = widened.attend(query, key, value, lengths[0], lengths[1], how.causal, how.scaling)
+        return attended.transpose(1, 2).to(dtype).contiguous(), None
     projected = (each.to(torch.float32 if wide else dtype) for each in (query, key, value))
     parts = [each.split(segments, 2) for each, segments in zip(projected, lengths, strict=True)]
     # Autocast would round again what has just been widened.
@@ -108,6 +113,12 @@ class _How:
     window: int | None
     softcap: float | None
     bias: Tensor | None
+
+
+def _is_plain(how: _How, seen: tuple[int, ...]) -> bool:
+    """Whether nothing is dropped, hidden, bounded or added."""
+    whole = how.window is None or max(seen) <= how.window
+    return whole and how.dropout == 0.0 and how.softcap is None and how.bias is None
 
 
 def _kernel_fits(query: Tensor, value: Tensor, how: _How) -> bool:
