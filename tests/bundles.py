@@ -35,10 +35,10 @@ def manifest_of(base: Checkpoint, form: str, trained: tuple[str, ...] = (), meth
     )
 
 
-def trained_run(folder: Path, base: Checkpoint, settings, form: str):
-    """Apply a method, move what learns, write the run; returns the model in memory."""
+def trained_run(folder: Path, base: Checkpoint, settings, form: str, seed: int = 1):
+    """Apply a method, move what learns as `seed` says, write the run; returns the model in memory."""
     model, trainable = methods.load(settings.name)(base.load(), settings, base.family)
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     with torch.no_grad():
         for weight in model.parameters():
             if weight.requires_grad:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from bundles import trained_run
 from conftest import save_checkpoint, tiny_gpt2
 from lorakit.checkpoints.finding import find
+from lorakit.cli.adapter_combining import weighted
 from lorakit.cli.main import app
 from lorakit.errors import LorakitError
 from lorakit.methods.settings import LoraSettings
@@ -46,3 +47,44 @@ def test_an_adapter_never_replaces_what_it_was_made_from(run):
     assert isinstance(done.exception, LorakitError)
     assert "is not replaced" in str(done.exception)
     assert (run / "adapter_model.safetensors").is_file()
+
+
+@pytest.fixture(scope="module")
+def other(run) -> Path:
+    settings = LoraSettings(rank=6, alpha=8.0, targets=["c_attn"])
+    trained_run(run.parent / "other", find(str(run.parent / "base")), settings, "lora", 2)
+    return run.parent / "other"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("runs/a:0.7", ("runs/a", 0.7)),
+        ("runs/a:-1e-1", ("runs/a", -0.1)),
+        ("runs/a", ("runs/a", 1.0)),
+        ("C:\\runs\\a:0.5", ("C:\\runs\\a", 0.5)),
+        ("C:\\runs\\a", ("C:\\runs\\a", 1.0)),
+        ("builtin:tiny:2", ("builtin:tiny", 2.0)),
+        ("org/name", ("org/name", 1.0)),
+    ],
+)
+def test_a_weight_is_the_number_behind_the_last_colon(typed, meant):
+    assert weighted(typed) == meant
+
+
+def test_combine_tells_what_each_brings_and_what_it_costs(run, other, tmp_path, pairs_file):
+    done = lorakit("combine", f"{run}:0.7", f"{other}:0.3", "-o", tmp_path / "both", "--data", pairs_file)
+    assert (done.exit_code, done.stdout) == (0, f"{tmp_path / 'both'}\n")
+    assert f"0.7 of {run}" in done.stderr
+    assert "2 layers of rank 6" in done.stderr
+    assert "8 layers of rank 4 to 10" in done.stderr
+    assert done.stderr.count("nats on 24 rows") == 2
+    assert "loss of the result" in done.stderr
+
+
+def test_subtract_and_scale_make_adapters_too(run, other, tmp_path):
+    less = lorakit("subtract", run, other, "-o", tmp_path / "less", "-q")
+    less_still = lorakit("scale", tmp_path / "less", "-o", tmp_path / "back", "--", "-0.5")
+    assert (less.exit_code, less.stderr, less_still.exit_code) == (0, "", 0)
+    assert "-0.5 of" in less_still.stderr
+    assert (tmp_path / "back" / "adapter_model.safetensors").is_file()

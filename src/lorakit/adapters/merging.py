@@ -41,7 +41,7 @@ def fold(target: Target, folder: Path, dtype: str | None = None) -> None:
     check_foldable(target)
     skeleton = target.base.skeleton(target.head)
     edits = edits_of(target, skeleton)
-    places = _places(target, skeleton, edits)
+    places = base_places(target, skeleton, edits)
     if ties.must_untie(skeleton, edits):
         _untie(skeleton, places, edits)
     # A bias of a new head starts at zero, and stays there where its method does not train it.
@@ -110,7 +110,7 @@ def _one_after_another(first: Edit, then: Edit | None, base: Tensor) -> Tensor:
     return first(base) if then is None else then(first(base))
 
 
-def _places(target: Target, skeleton: PreTrainedModel, edits: Collection[str]) -> dict[str, Place]:
+def base_places(target: Target, skeleton: PreTrainedModel, edits: Collection[str]) -> dict[str, Place]:
     """Return name in the model -> where the base stores it; constants of old files and second copies are left out.
 
     Old files lack the model's prefix (``h.0…`` for ``transformer.h.0…``), as transformers' loader knows too.

@@ -39,6 +39,17 @@ class Pair:
         return self.down_RI.numel() + self.up_OR.numel()
 
 
+def inner(one: Pair, other: Pair) -> float:
+    """Return the sum of the products of the numbers of two changes, ``trace(one.T @ other)``, in float64.
+
+    ``trace((B1 A1).T B2 A2) = sum((B1.T B2) * (A1 A2.T))``: of each side a matrix as small as the ranks. That of a
+    change with itself is its squared Frobenius norm.
+    """
+    ups_RS = one.up_OR.double().T @ other.up_OR.double()
+    downs_RS = one.down_RI.double() @ other.down_RI.double().T
+    return float((ups_RS * downs_RS).sum()) * one.scale * other.scale
+
+
 def at_most(rank: int) -> Choice:
     """Keep `rank` singular values, fewer where the others are zero but for rounding."""
     return lambda values_K: max(1, min(rank, _nonzero(values_K)))

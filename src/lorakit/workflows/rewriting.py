@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,7 +80,7 @@ def rewrite(
         sources: What it was made from, by the names they were typed; prompts are framed as in the first.
         adapter: Its adapter_config.json; ranks and scales are those of `parts`.
         parts: Its tensors.
-        done: For the manifest, what was done to the first source.
+        done: For the manifest, what was done to the sources.
         output: New folder.
         base: What it is an adapter of; None: the base of the first source.
         data: Rows to measure the loss of the sources and of the result on.
@@ -95,7 +95,7 @@ def rewrite(
     before = {name: _loss(target, measure) for name, target in sources.items()} if measure is not None else None
     adapter = config_of(adapter, parts.pairs)
     base = base or first.base
-    manifest = _manifest(first, base, adapter, parts, done)
+    manifest = _manifest(list(sources.values()), base, adapter, parts, done)
     with whole_folder(output, force) as aside:
         lora_file.write_files(aside, parts.tensors, adapter.to_peft(), base.identity, base.revision)
         _write_companions(aside, first, base, manifest)
@@ -130,8 +130,10 @@ def _read_back(target: Target, measure: Yardstick | None) -> float | None:
     return None
 
 
-def _manifest(first: Target, base: Checkpoint, adapter: LoraFile, parts: Parts, done: str) -> Manifest:
+def _manifest(sources: Sequence[Target], base: Checkpoint, adapter: LoraFile, parts: Parts, done: str) -> Manifest:
+    first = sources[0]
     origin = origin_of(first, "lora")
+    rows = {source.manifest.data if source.manifest is not None else None for source in sources}
     changes = {
         "form": "lora",
         "base": Base(
@@ -144,6 +146,7 @@ def _manifest(first: Target, base: Checkpoint, adapter: LoraFile, parts: Parts, 
         "method": method_of(adapter, origin.method if first.form == "lora" else {}),
         # Those of the training are not true of other weights.
         "metrics": {},
+        "data": origin.data if len(rows) == 1 else None,
         "trained": parts.trained(adapter),
         "surgery": (*origin.surgery, done),
         "libraries": library_versions(),
