@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,22 @@ def test_subtract_and_scale_make_adapters_too(run, other, tmp_path):
     assert (less.exit_code, less.stderr, less_still.exit_code) == (0, "", 0)
     assert "-0.5 of" in less_still.stderr
     assert (tmp_path / "back" / "adapter_model.safetensors").is_file()
+
+
+def test_diff_tells_layers_prompts_and_rows_on_stdout(run, other, pairs_file):
+    done = lorakit("diff", run, other, "--prompt", "Once", "--prompt", "name:", "--data", pairs_file)
+    assert (done.exit_code, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[:2] == [f"A  {run}", f"B  {other}"]
+    (attention,) = [line for line in lines if line.startswith("transformer.h.0.attn.c_attn")]
+    (feed,) = [line for line in lines if line.startswith("transformer.h.0.mlp.c_fc")]
+    assert len(attention.split()) == 4
+    assert feed.split()[2:] == ["–", "–"]
+    assert sum(" nats " in line for line in lines if line.startswith(("Once", "name:"))) == 2
+    assert any(line.startswith("24 rows: loss of A") for line in lines)
+    assert any("predictions: divergence" in line for line in lines)
+
+
+def test_diff_in_json_is_one_object(run, other):
+    done = lorakit("diff", run, other, "--json")
+    assert json.loads(done.stdout)["names"] == [str(run), str(other)]

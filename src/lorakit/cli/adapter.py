@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lorakit.cli import adapter_combining, adapter_surgery, screen
+from lorakit.cli import adapter_combining, adapter_diff, adapter_surgery, screen
 from lorakit.cli.adapter_surgery import Force
 from lorakit.cli.decoding_options import Base, Target
 
@@ -108,3 +108,4 @@ app.command()(adapter_surgery.extract)
 app.command()(adapter_combining.combine)
 app.command()(adapter_combining.subtract)
 app.command()(adapter_combining.scale)
+app.command()(adapter_diff.diff)
