@@ -146,6 +146,14 @@ def test_classifiers_are_compared_by_labels_and_their_heads_are_told(shop, tmp_p
         diff(*map(str, folders), prompts=["Once"])
 
 
+def test_several_labels_at_once_are_no_distribution_and_only_their_loss_is_told(shop, tmp_path):
+    case = CASES["several-bert"]
+    run = str(train(tmp_path / "run", shop.model(case), shop.data(case), method={"name": "lora", "rank": 2}).folder)
+    on_rows = diff(run, run, data=str(shop.data(case))).on_rows
+    assert (on_rows.predictions, on_rows.divergence) == (0, 0.0)
+    assert on_rows.losses[0] > 0
+
+
 def test_adapters_of_two_bases_are_refused(runs, tmp_path):
     base = save_checkpoint(tmp_path / "base", tiny_gpt2(seed=1))
     trained_run(tmp_path / "far", find(str(base)), LoraSettings(rank=4), "lora")
