@@ -25,6 +25,7 @@ _VERBS = {
     "push": "lorakit.workflows.pushing",
     "resize": "lorakit.workflows.surgery",
     "extract": "lorakit.workflows.extracting",
+    "quantize": "lorakit.workflows.storing",
 }
 
 

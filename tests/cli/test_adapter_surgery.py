@@ -108,3 +108,15 @@ def test_diff_tells_layers_prompts_and_rows_on_stdout(run, other, pairs_file):
 def test_diff_in_json_is_one_object(run, other):
     done = lorakit("diff", run, other, "--json")
     assert json.loads(done.stdout)["names"] == [str(run), str(other)]
+
+
+def test_quantize_shows_sizes_and_losses(run, tmp_path, pairs_file):
+    done = lorakit("quantize", run, "--to", "int8", "-o", tmp_path / "small", "--data", pairs_file)
+    assert (done.exit_code, done.stdout) == (0, f"{tmp_path / 'small'}\n")
+    assert "loss of the result" in done.stderr
+
+
+def test_a_width_that_is_none_is_refused_with_those_that_are(run, tmp_path):
+    done = lorakit("quantize", run, "--to", "int3", "-o", tmp_path / "small")
+    assert done.exit_code == 2
+    assert "int4" in done.output

@@ -220,8 +220,9 @@ def check_base(target: Target) -> None:
 
 def adapter_fingerprint(target: Target) -> str | None:
     """Return ``sha256:…`` of the trained tensors of an adapter; None for a whole model."""
-    file = {"lora": lora_file.WEIGHTS, "changed": changed.WEIGHTS}.get(target.form)
-    return weights.fingerprint(target.folder / file) if file is not None else None
+    if target.form == "lora":
+        return weights.fingerprint(lora_file.weight_file(target.folder))
+    return weights.fingerprint(target.folder / changed.WEIGHTS) if target.form == "changed" else None
 
 
 def write_weights(

@@ -170,6 +170,11 @@ def _base_needed(manifest: Manifest) -> str:
 
 
 def _elsewhere(manifest: Manifest, peft: Needed | None) -> str:
+    if manifest.form == "lora" and manifest.rounded is not None:
+        return (
+            f"The adapter is stored in {manifest.rounded}, which PEFT does not read; for a pair that it does: "
+            "`lorakit adapter quantize THIS_FOLDER --to bf16 -o NEW_FOLDER`."
+        )
     if manifest.form == "changed":
         return "For other libraries, make a whole model of it: `lorakit merge THIS_FOLDER -o NEW_FOLDER`."
     auto = AUTO[manifest.head.task]

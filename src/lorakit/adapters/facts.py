@@ -14,7 +14,6 @@ from lorakit.adapters.forms import TargetForm, form_of
 from lorakit.adapters.lora_config import LoraFile, read_lora_file
 from lorakit.adapters.manifest import Manifest, read_manifest
 from lorakit.adapters.peft_versions import Needed, needed
-from lorakit.checkpoints import streams
 from lorakit.checkpoints.streams import TensorInfo
 
 CARD = "README.md"
@@ -58,7 +57,9 @@ class Facts:
 
     @property
     def peft(self) -> Needed | None:
-        """The oldest PEFT that gives the same scores; None where the files are not PEFT's."""
+        """The oldest PEFT that gives the same scores; None where the files are not PEFT's, or in fewer bits."""
+        if self.manifest is not None and self.manifest.rounded is not None:
+            return None
         ranks = {layer.name.removesuffix(".weight"): layer.rank for layer in self.layers if layer.rank is not None}
         return needed(self.adapter, ranks) if self.adapter is not None else None
 
@@ -89,7 +90,7 @@ def facts(folder: Path) -> Facts:
     form = form_of(folder, manifest)
     adapter = read_lora_file(folder) if form == "lora" else None
     files = weight_files(folder, form)
-    infos = {name: info for file in files for name, info in streams.read_header(file).items()}
+    infos = {name: info for file in files for name, info in lora_file.infos(file).items()}
     return Facts(
         folder=folder,
         form=form,

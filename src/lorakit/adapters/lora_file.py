@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from lorakit.adapters import peft_versions
+from lorakit.adapters import peft_versions, rounded_file
 from lorakit.adapters.changed import check_new
 from lorakit.adapters.lora_config import CONFIG, LoraFile
-from lorakit.checkpoints import shards, ties, token_rows, weights
+from lorakit.checkpoints import shards, streams, ties, token_rows, weights
 from lorakit.checkpoints.finding import quiet
 from lorakit.errors import CheckpointError
 from lorakit.types import Head, HeadTask
@@ -27,23 +27,46 @@ _ROWS = ".token_adapter.trainable_tokens_delta"
 """What PEFT puts behind the name of a layer of which single rows are stored."""
 
 
+Width = Literal["float32", "bf16", rounded_file.Width]
+"""How the numbers of an adapter are stored. Plain PEFT reads the first two."""
+
+
 def weight_file(folder: Path) -> Path:
-    """Return the file of the pairs; raises CheckpointError where it is missing."""
-    file = folder / WEIGHTS
+    """Return the file of the pairs; raises CheckpointError where it is missing or there are two."""
+    file, rounded = folder / WEIGHTS, folder / rounded_file.WEIGHTS
+    if file.is_file() and rounded.is_file():
+        raise CheckpointError(f"{folder} holds {WEIGHTS} and {rounded.name}: move one of them elsewhere.")
+    if rounded.is_file():
+        return rounded
     if not file.is_file():
         other = " adapter_model.bin is a pickle and is not read." if (folder / "adapter_model.bin").exists() else ""
         raise CheckpointError(f"{folder} holds no {WEIGHTS}.{other}")
     return file
 
 
+def is_rounded(folder: Path) -> bool:
+    """Whether the pairs of an adapter are stored in 8 or 4 bits, which PEFT alone cannot read."""
+    return (folder / rounded_file.WEIGHTS).is_file()
+
+
+def infos(file: Path) -> dict[str, streams.TensorInfo]:
+    """Return what a file of weights holds by its header alone; of rounded ones what they are once restored."""
+    return rounded_file.infos(file) if file.name == rounded_file.WEIGHTS else streams.read_header(file)
+
+
+def tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
+    """Yield name and tensor of a file of weights, one at a time; rounded ones restored to float32."""
+    return rounded_file.tensors(file) if file.name == rounded_file.WEIGHTS else weights.tensors(file)
+
+
 def read_lora_weights(folder: Path) -> dict[str, Tensor]:
-    """Read the pairs of an adapter, in the dtype they are stored in.
+    """Read the pairs of an adapter, in the dtype they are stored in, or restored to float32.
 
     Raises:
         CheckpointError: The file is missing or damaged, or a number in it is not finite.
     """
     file = weight_file(folder)
-    found = dict(weights.tensors(file))
+    found = dict(tensors(file))
     for name, tensor in found.items():
         if not (tensor.is_floating_point() and weights.is_finite(tensor)):
             raise CheckpointError(f"{file} is damaged: {name!r} holds something other than finite numbers.")
@@ -87,7 +110,7 @@ def wrap(model: PreTrainedModel, adapter: LoraFile, folder: Path, fresh: Collect
 
     found = read_lora_weights(folder)
     adapted = {adapted_weight(name) for name in found}
-    check_new(folder / WEIGHTS, model, fresh, adapted)
+    check_new(weight_file(folder), model, fresh, adapted)
     _check_rows(adapter, model, folder)
     if ties.must_untie(model, adapted):
         # Else a merge in memory would change the embeddings together with the output layer.
@@ -147,9 +170,26 @@ def write(folder: Path, model: PeftModel, base: str, revision: str | None) -> No
     write_files(folder, weights_of(model), model.peft_config["default"], base, revision)
 
 
-def write_files(folder: Path, found: Mapping[str, Tensor], config: LoraConfig, base: str, revision: str | None) -> None:
-    """Write PEFT's pair of files, as its old releases read them, for tensors that have its names; else like `write`."""
-    shards.write(folder / WEIGHTS, found, widened=True)
+def write_files(
+    folder: Path,
+    found: Mapping[str, Tensor],
+    config: LoraConfig,
+    base: str,
+    revision: str | None,
+    width: Width = "float32",
+) -> None:
+    """Write PEFT's pair of files for tensors that have its names, in a width of numbers; otherwise like `write`.
+
+    The settings are written as PEFT's old releases read them. Vectors are stored in float32 in every width: a length of
+    DoRA scales a whole row of the base.
+    """
+    if width == "float32":
+        shards.write(folder / WEIGHTS, found, widened=True)
+    elif width == "bf16":
+        narrow = {name: tensor.bfloat16() if tensor.dim() == 2 else tensor.float() for name, tensor in found.items()}
+        shards.write(folder / WEIGHTS, narrow)
+    else:
+        rounded_file.write(folder / rounded_file.WEIGHTS, found, width)
     values = peft_versions.stored_settings(config)
     values |= {"base_model_name_or_path": base, "revision": revision, "inference_mode": True, "auto_mapping": None}
     (folder / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")

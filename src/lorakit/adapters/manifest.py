@@ -76,6 +76,8 @@ class Manifest(_Part):
     """``sha256:…`` of the training rows."""
     surgery: tuple[str, ...] = ()
     """What was done to the trained weights since, in order: ``resize to rank 4``."""
+    rounded: Literal["int8", "int4"] | None = None
+    """In how many bits an adapter is stored; None for floating-point numbers."""
     libraries: dict[str, str] = Field(default_factory=dict)
     """Name -> version."""
     metrics: dict[str, JsonValue] = Field(default_factory=dict)

@@ -54,7 +54,12 @@ class TensorInfo:
     @property
     def bytes(self) -> int:
         """Size of the tensor in bytes, from its shape and dtype."""
-        return self.elements * _DTYPES[self.dtype][1]
+        return self.elements * self.bytes_of_one
+
+    @property
+    def bytes_of_one(self) -> int:
+        """Size of one number in bytes."""
+        return _DTYPES[self.dtype][1]
 
     @property
     def torch_dtype(self) -> str:
@@ -76,15 +81,12 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
     Raises:
         CheckpointError: The file is no safetensors file, is cut short, or its header contradicts itself.
     """
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        start = stream.read(512)
-        _refuse_imposters(file, start)
-        length = int.from_bytes(start[:8], "little")
-        if not 2 <= length <= min(size - 8, _LONGEST_HEADER):
-            raise damaged(file, f"its header should have {length} bytes, the file has {size}")
-        stream.seek(8)
-        text = stream.read(length)
+    return infos_of(file, _header_text(file), file.stat().st_size)
+
+
+def infos_of(file: Path, text: bytes, size: int) -> dict[str, TensorInfo]:
+    """Return what the JSON of a header says of a file of `size` bytes; otherwise like `read_header`."""
+    length = len(text)
     try:
         entries = json.loads(text)
         entries.pop("__metadata__", None)
@@ -99,6 +101,32 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
     if position != size:
         raise damaged(file, f"it has {size} bytes, and its header describes {position}")
     return infos
+
+
+def read_metadata(file: Path) -> dict[str, str]:
+    """Return the free strings of the header of a safetensors file; raises CheckpointError where it cannot be read."""
+    try:
+        return {str(key): str(value) for key, value in json.loads(_header_text(file)).get("__metadata__", {}).items()}
+    except (ValueError, AttributeError) as problem:
+        raise damaged(file, f"its header cannot be read ({problem})") from problem
+
+
+def header_bytes(file: Path) -> bytes:
+    """Return the header of a safetensors file as it stands there, its length in front."""
+    text = _header_text(file)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _header_text(file: Path) -> bytes:
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        start = stream.read(512)
+        _refuse_imposters(file, start)
+        length = int.from_bytes(start[:8], "little")
+        if not 2 <= length <= min(size - 8, _LONGEST_HEADER):
+            raise damaged(file, f"its header should have {length} bytes, the file has {size}")
+        stream.seek(8)
+        return stream.read(length)
 
 
 def _info(entry: Mapping[str, Any], base: int) -> TensorInfo:

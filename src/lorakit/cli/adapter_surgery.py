@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +35,15 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="The folder alone.")]
 
 _SHOWN = 6
 """Singular values of a layer that are shown, from the largest."""
+
+
+class Width(StrEnum):
+    """How the numbers of an adapter are stored."""
+
+    float32 = "float32"
+    bf16 = "bf16"
+    int8 = "int8"
+    int4 = "int4"
 
 
 def resize(
@@ -85,6 +95,27 @@ def extract(
         if len(found.left_out) > _SHOWN:
             rows.append(("", f"and {len(found.left_out) - _SHOWN} more weights"))
         show_cost(found.cost, rows)
+    typer.echo(screen.safe(str(output)))
+
+
+def quantize(
+    target: Source,
+    to: Annotated[Width, typer.Option(help="bf16 and float32 are read by PEFT alone too, int8 and int4 by lorakit.")],
+    output: Output,
+    data: Data = None,
+    base: Base = None,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Store an adapter in fewer bits; it is restored wherever it is read, and computes as before.
+
+    Example: lorakit adapter quantize runs/answers --to int8 -o answers-int8
+    """
+    from lorakit.workflows.storing import quantize as work
+
+    found = work(target, output, to.value, base=base, data=data, force=force)
+    if not quiet:
+        show_cost(found.cost, [("before", f"{found.size_before / 1e6:,.2f} MB")])
     typer.echo(screen.safe(str(output)))
 
 

@@ -75,6 +75,8 @@ def _rows(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "new tokens", f"{len(manifest.added_tokens):,}"
     if manifest.stop_strings:
         yield "stops at", ", ".join(map(repr, manifest.stop_strings))
+    if manifest.rounded is not None:
+        yield "stored in", f"{manifest.rounded}, restored where it is read; PEFT alone does not read it"
     for number, done in enumerate(manifest.surgery):
         yield "" if number else "changed since", done
     for name, value in manifest.metrics.items():

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lorakit.adapters import bundle, contents
+from lorakit.adapters import bundle, contents, lora_file
 from lorakit.adapters.bundle import Target
 from lorakit.adapters.forms import TargetForm, form_of
 from lorakit.adapters.lora_config import LoraFile, check_method, read_lora_file
@@ -172,7 +172,7 @@ def _labels(subject: Subject) -> tuple[str, list[str]]:
 def _tensors(subject: Subject) -> tuple[str, list[str]]:
     count, faults = 0, []
     for file in contents.weight_files(subject.folder, subject.form):
-        for name, tensor in weights.tensors(file):
+        for name, tensor in lora_file.tensors(file):
             count += 1
             if not weights.is_finite(tensor):
                 faults.append(f"{file.name}: {name!r} holds numbers that are not finite. Use another copy.")
@@ -196,6 +196,8 @@ def _base(subject: Subject) -> tuple[str, list[str]]:
 def _plain(subject: Subject) -> tuple[str, list[str]]:
     if subject.form == "changed":
         return "for lorakit alone; lorakit merge makes a model for transformers", []
+    if lora_file.is_rounded(subject.folder):
+        return "stored in few bits for lorakit alone; lorakit adapter quantize --to bf16 makes a pair for PEFT", []
     return fitting.with_plain_libraries(subject.target)
 
 

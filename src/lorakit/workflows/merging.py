@@ -206,6 +206,7 @@ def _describe(folder: Path, target: Target, report: MergeReport) -> None:
     manifest = origin.model_copy(
         update={
             "form": "merged",
+            "rounded": None,
             "parent": adapter_fingerprint(target) or weights.fingerprint(target.folder),
             "metrics": {**origin.metrics, **metrics},
             "libraries": library_versions(),

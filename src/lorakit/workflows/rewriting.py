@@ -12,6 +12,7 @@ from lorakit.adapters import card, lora_file
 from lorakit.adapters.bundle import Target, adapter_fingerprint, open_target
 from lorakit.adapters.edits import edits_of
 from lorakit.adapters.lora_config import LoraFile
+from lorakit.adapters.lora_file import Width
 from lorakit.adapters.manifest import Base, Manifest, library_versions, read_local, write_local, write_manifest
 from lorakit.adapters.parts import Parts, config_of, method_of, take_apart
 from lorakit.checkpoints import weights
@@ -73,6 +74,7 @@ def rewrite(
     base: Checkpoint | None = None,
     data: str | None = None,
     force: bool = False,
+    width: Width = "float32",
 ) -> Cost:
     """Write `parts` as an adapter, and read it back.
 
@@ -85,6 +87,7 @@ def rewrite(
         base: What it is an adapter of; None: the base of the first source.
         data: Rows to measure the loss of the sources and of the result on.
         force: Replace `output` where lorakit wrote it.
+        width: How the numbers are stored.
 
     Raises:
         LorakitError: The folder is taken, the rows cannot be read, or what was written does not fit its base.
@@ -96,8 +99,9 @@ def rewrite(
     adapter = config_of(adapter, parts.pairs)
     base = base or first.base
     manifest = _manifest(list(sources.values()), base, adapter, parts, done)
+    manifest = manifest.model_copy(update={"rounded": width if width in ("int8", "int4") else None})
     with whole_folder(output, force) as aside:
-        lora_file.write_files(aside, parts.tensors, adapter.to_peft(), base.identity, base.revision)
+        lora_file.write_files(aside, parts.tensors, adapter.to_peft(), base.identity, base.revision, width)
         _write_companions(aside, first, base, manifest)
         written = open_target(str(aside), base=str(base.folder))
         after = _read_back(written, measure)
@@ -105,7 +109,7 @@ def rewrite(
             losses: dict[str, JsonValue] = {"loss_before": before[called], "loss_after": after}
             manifest = manifest.model_copy(update={"metrics": losses})
             _describe(aside, manifest)
-        size = (aside / lora_file.WEIGHTS).stat().st_size
+        size = lora_file.weight_file(aside).stat().st_size
     return Cost(
         folder=output,
         parameters=sum(tensor.numel() for tensor in parts.tensors.values()),

@@ -107,6 +107,6 @@ def resize(
 
 
 def _size(folder: Path) -> int:
-    from lorakit.adapters.lora_file import WEIGHTS
+    from lorakit.adapters.lora_file import weight_file
 
-    return (folder / WEIGHTS).stat().st_size
+    return weight_file(folder).stat().st_size
