@@ -33,6 +33,10 @@ def pack(tmp_path, folder) -> Path:
     return tmp_path / "x.lora"
 
 
+def no_base(_):
+    raise AssertionError("only a difference needs a base")
+
+
 def listed(files: dict[str, bytes]) -> bytes:
     """hashes.json of some files, written down once more."""
     entries = {name: {"sha256": sha256(content).hexdigest(), "size": len(content)} for name, content in files.items()}
@@ -72,7 +76,7 @@ def test_any_zip_program_reads_it(pack):
 
 
 def test_what_comes_out_is_what_went_in_and_its_hashes_hold(tmp_path, pack):
-    packed.unpack(pack, tmp_path / "out")
+    packed.unpack(pack, tmp_path / "out", no_base)
     assert {name: (tmp_path / "out" / name).read_bytes() for name in FILES} == FILES
     assert check_hashes(tmp_path / "out")
 
@@ -108,7 +112,7 @@ def test_an_archive_that_lies_is_refused_and_nothing_is_written(tmp_path, lie):
     forged(tmp_path / "x.lora", {"a.txt": b"first"}, (info, content))
     before = tree(tmp_path)
     with pytest.raises(CheckpointError, match=words):
-        packed.unpack(tmp_path / "x.lora", tmp_path / "deep" / "out")
+        packed.unpack(tmp_path / "x.lora", tmp_path / "deep" / "out", no_base)
     assert tree(tmp_path) == before
 
 
@@ -118,7 +122,7 @@ def test_a_name_that_zipfile_cuts_at_a_zero_byte_is_refused(tmp_path):
     raw = (tmp_path / "x.lora").read_bytes().replace(b"goodXbad", b"good\0bad")
     (tmp_path / "x.lora").write_bytes(raw)
     with pytest.raises(CheckpointError, match="no plain name"):
-        packed.unpack(tmp_path / "x.lora", tmp_path / "out")
+        packed.unpack(tmp_path / "x.lora", tmp_path / "out", no_base)
 
 
 def test_entries_that_share_their_bytes_are_refused(tmp_path):
@@ -152,7 +156,7 @@ def test_entries_that_share_their_bytes_are_refused(tmp_path):
 def test_files_that_are_not_what_the_hashes_say_are_refused(tmp_path, listing, words):
     forged(tmp_path / "x.lora", {"a.txt": b"first"}, listing=listing)
     with pytest.raises(CheckpointError, match=words):
-        packed.unpack(tmp_path / "x.lora", tmp_path / "out")
+        packed.unpack(tmp_path / "x.lora", tmp_path / "out", no_base)
     assert not (tmp_path / "out").exists()
 
 
@@ -196,9 +200,9 @@ def test_an_interrupted_pack_leaves_nothing(tmp_path, folder, monkeypatch):
 
 def test_a_file_is_unpacked_into_the_cache_once(pack, tmp_path, monkeypatch):
     monkeypatch.setenv("LORAKIT_CACHE", str(tmp_path / "cache"))
-    first = packed.unpacked(pack)
+    first = packed.unpacked(pack, no_base)
     (first / "README.md").write_text("a mark")
-    assert packed.unpacked(pack) == first
+    assert packed.unpacked(pack, no_base) == first
     assert (first / "README.md").exists()
 
 
@@ -206,7 +210,9 @@ def test_files_of_one_name_and_other_contents_do_not_meet_in_the_cache(pack, tmp
     monkeypatch.setenv("LORAKIT_CACHE", str(tmp_path / "cache"))
     (folder / "a.txt").write_bytes(b"other")
     packed.write_pack(tmp_path / "deep" / "x.lora", folder, FILES)
-    contents = {(packed.unpacked(file) / "a.txt").read_bytes() for file in (pack, tmp_path / "deep" / "x.lora")}
+    contents = {
+        (packed.unpacked(file, no_base) / "a.txt").read_bytes() for file in (pack, tmp_path / "deep" / "x.lora")
+    }
     assert contents == {b"first", b"other"}
 
 
@@ -214,4 +220,4 @@ def test_a_cache_that_cannot_be_written_says_what_to_do(pack, tmp_path, monkeypa
     (tmp_path / "cache").write_text("a file")
     monkeypatch.setenv("LORAKIT_CACHE", str(tmp_path / "cache"))
     with pytest.raises(CheckpointError, match="LORAKIT_CACHE"):
-        packed.unpacked(pack)
+        packed.unpacked(pack, no_base)

@@ -145,14 +145,14 @@ def open_target(name: str, revision: str | None = None, base: str | None = None)
     Raises:
         CheckpointError: Nothing of that name, a damaged file, or a base that is not the one of the training.
     """
-    located = locate(name, revision)
+    located = locate(name, revision, base)
     folder = located.folder
     hashed = check_hashes(folder)
     manifest = read_manifest(folder)
     form = form_of(folder, manifest)
     unknown = _unknown(folder, form, manifest, hashed)
     if form in ("base", "full", "merged"):
-        if base is not None:
+        if base is not None and not located.difference:
             raise CheckpointError(f"{name} is a whole model and needs no base; leave out --base {base}.")
         whole = finding.open_folder(located)
         return Target(whole, folder, form, manifest, notes=[*whole.notes, *unknown])

@@ -1,8 +1,8 @@
 """adapter_rounded.safetensors: a LoRA adapter in 8 or 4 bits, restored to float32 wherever it is read.
 
 Storage only: nothing is computed in fewer bits. PEFT looks for a file of another name, and so refuses the folder in
-place of reading codes as weights. A matrix lies with its longer side last, in groups of 32 numbers along it: the
-factors of a pair have a rank for their shorter side, and each rank its own size. Each group has one scale. Vectors (biases,
+place of reading codes as weights. A matrix lies with its longer side last, in groups of 32 numbers along it: factors
+of a pair have a rank for their shorter side, and each rank its own size. Each group has one scale. Vectors (biases,
 lengths of DoRA) are few and act on whole rows; they are stored as they are.
 
 S is the shorter side, L the longer one, G groups of N = 32 numbers, of which the last is filled with zeros.

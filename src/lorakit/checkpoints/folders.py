@@ -72,6 +72,22 @@ def whole_file(destination: Path) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def scratch_folder(destination: Path) -> Iterator[Path]:
+    """Give a folder beside a file that is to be written, for what it is made from; it is gone when the block ends."""
+    # Under another name than the file's own, whose leftovers are swept when it is written.
+    parts = _named(destination).with_name(f"{_named(destination).name}.parts")
+    with _plain_errors(destination), _signals_raise():
+        parts.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(parts)
+        aside = _beside(parts, "new")
+        try:
+            aside.mkdir()
+            yield aside
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
 def check_file(destination: Path, force: bool = False) -> None:
     """Raise CheckpointError where `whole_file` should not write; `force` accepts a file that is there."""
     destination = _named(destination)

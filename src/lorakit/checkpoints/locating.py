@@ -7,9 +7,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from lorakit.checkpoints import packed
+from lorakit.checkpoints.differences import INDEX, Origin
 from lorakit.errors import CheckpointError, nearest
 
 _HUB_FILES = [
@@ -39,15 +41,18 @@ class Located:
     revision: str | None = None
     """Commit of a Hub snapshot; None elsewhere."""
     notes: tuple[str, ...] = ()
+    difference: bool = False
+    """Whether it was put together from a base and the difference to it, so that a base may have been given."""
 
 
-def locate(name: str, revision: str | None = None) -> Located:
+def locate(name: str, revision: str | None = None, base: str | None = None) -> Located:
     """Return the folder that `name` stands for.
 
     Args:
         name: Path of a folder or of a `.lora` file, name of a built-in (``tiny-gpt`` or ``builtin:tiny-gpt``), or a
             Hub id.
         revision: Branch, tag or commit on the Hub.
+        base: Name of the base that a `.lora` file holds the difference to; None where the file says it.
 
     Raises:
         CheckpointError: Nothing of that name; the message says where was looked and what to type.
@@ -56,7 +61,7 @@ def locate(name: str, revision: str | None = None) -> Located:
     plain = name.removeprefix("builtin:")
     path = Path(name).expanduser()
     if path.exists() and plain == name:
-        return _local(path, ambiguous=name in shipped, revision=revision)
+        return _local(path, ambiguous=name in shipped, revision=revision, base=base)
     if plain in shipped:
         if revision is not None:
             raise CheckpointError(f"{name} is built in and has no revisions; leave out revision {revision!r}.")
@@ -99,6 +104,27 @@ def is_hub_id(name: str) -> bool:
     return name.count("/") == 1 and not _looks_like_a_path(name)
 
 
+def base_of(given: str | None, file: Path, origin: Origin) -> Path:
+    """Return the folder of the base that a `.lora` file holds the difference to.
+
+    Args:
+        given: Its name, as typed; None: what the file says.
+        file: For messages.
+        origin: What the file says.
+
+    Raises:
+        CheckpointError: It is not there, or lay in a folder of the computer where it was packed.
+    """
+    if given is not None:
+        return locate(given).folder
+    if origin.identity.startswith("local:"):
+        raise CheckpointError(
+            f"{file} holds the difference to a folder named {origin.identity.removeprefix('local:')!r}: give --base "
+            f"FOLDER, or make a whole model of it once: lorakit adapter unpack {file} --base FOLDER -o DIR"
+        )
+    return locate_identity(origin.identity, origin.revision).folder
+
+
 def builtins() -> dict[str, Path]:
     """Return name -> folder of the checkpoints shipped with lorakit."""
     root = Path(str(importlib.resources.files("lorakit") / "builtin"))
@@ -113,11 +139,13 @@ def cached_ids() -> list[str]:
     return [folder.parent.name.removeprefix("models--").replace("--", "/") for folder in folders]
 
 
-def _local(path: Path, ambiguous: bool, revision: str | None) -> Located:
+def _local(path: Path, ambiguous: bool, revision: str | None, base: str | None) -> Located:
     if revision is not None:
         raise CheckpointError(f"{path} lies on this computer and has no revisions; leave out revision {revision!r}.")
     if path.suffix == packed.SUFFIX and path.is_file():
-        return Located(packed.unpacked(path), f"local:{path.stem}")
+        difference = INDEX in packed.read_listing(path)
+        folder = packed.unpacked(path, partial(base_of, base, path))
+        return Located(folder, f"local:{path.stem}", difference=difference)
     if path.is_file():
         raise CheckpointError(f"{path} is a file; give the folder that holds it: {path.parent}.")
     notes: tuple[str, ...] = ()

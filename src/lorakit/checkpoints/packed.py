@@ -13,14 +13,14 @@ import shutil
 import stat
 import struct
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import NoReturn
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
-from lorakit.checkpoints import caches
+from lorakit.checkpoints import caches, differences
 from lorakit.checkpoints.folders import check_file, whole_file, whole_folder
 from lorakit.checkpoints.hashes import HASHES, Entry, listing, parsed
 from lorakit.errors import CheckpointError
@@ -36,6 +36,9 @@ _LONGEST_LISTING = 1 << 20
 _BLOCK = 1 << 20
 _MOST_UNPACKED = 8e9
 """Bytes that unpacked copies may take in the cache."""
+BaseOf = Callable[[differences.Origin], Path]
+"""Finds the folder of the base that a file holds the difference to."""
+
 _DAMAGED = (BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, struct.error)
 """What Python's reader of zip archives raises for one that is cut short, edited, or written otherwise."""
 
@@ -115,16 +118,19 @@ def check_packed(file: Path) -> int:
     return len(listed)
 
 
-def unpack(file: Path, destination: Path, force: bool = False) -> None:
+def unpack(file: Path, destination: Path, base_of: BaseOf, force: bool = False) -> None:
     """Write what a `.lora` file holds into a new folder; nothing is written beside it, and on an error nothing at all.
+
+    Weights that are stored as a difference become whole.
 
     Args:
         file: Made by `write_pack`, or by anyone.
         destination: New folder.
+        base_of: Called where the file holds a difference.
         force: Replace a folder that lorakit wrote.
 
     Raises:
-        CheckpointError: The file is damaged or names what it must not, or the folder is taken.
+        CheckpointError: The file is damaged or names what it must not, the base is another one, or the folder is taken.
     """
     with _opened(file) as archive:
         listed, members = _listing(file, archive)
@@ -133,13 +139,19 @@ def unpack(file: Path, destination: Path, force: bool = False) -> None:
                 with (aside / name).open("xb") as written:
                     for block in _blocks(file, archive, members[name], entry):
                         written.write(block)
+            if differences.INDEX in listed:
+                differences.restore(aside, base_of(differences.read(aside).base))
 
 
-def unpacked(file: Path) -> Path:
+def unpacked(file: Path, base_of: BaseOf) -> Path:
     """Return a folder of the cache that holds what is in a `.lora` file, named after its hashes; unpacked once.
 
+    Args:
+        file: As for `unpack`.
+        base_of: As for `unpack`; the copy in the cache needs no base.
+
     Raises:
-        CheckpointError: The file is damaged, or the cache cannot be written.
+        CheckpointError: The file is damaged, the base is another one, or the cache cannot be written.
     """
     key = sha256(repr(sorted(read_listing(file).items())).encode()).hexdigest()[:16]
     cache = caches.folder("unpacked")
@@ -150,7 +162,7 @@ def unpacked(file: Path) -> Path:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.is_dir():
                 caches.make_room(cache, _MOST_UNPACKED)
-                unpack(file, folder)
+                unpack(file, folder, base_of)
             os.utime(folder)
     except OSError as problem:
         raise CheckpointError(

@@ -68,6 +68,10 @@ def check(
 def pack(
     target: Target,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="New file, NAME.lora.")],
+    difference: Annotated[
+        bool, typer.Option("--difference", help="Store a whole model as its difference to the base, compressed.")
+    ] = False,
+    base: Base = None,
     revision: Revision = None,
     force: Force = False,
 ) -> None:
@@ -79,8 +83,9 @@ def pack(
     """
     from lorakit.workflows.packing import pack as write
 
-    packed = write(target, output, force, revision)
-    screen.say(f"{len(packed.names)} files, {packed.size / 1e6:,.2f} MB: {', '.join(packed.names)}")
+    packed = write(target, output, force, revision, difference=difference, base=base)
+    instead = f" instead of {packed.whole / 1e6:,.2f} MB" if difference else ""
+    screen.say(f"{len(packed.names)} files, {packed.size / 1e6:,.2f} MB{instead}: {', '.join(packed.names)}")
     if packed.left:
         screen.say(f"stayed behind: {', '.join(packed.left)}")
     typer.echo(screen.safe(str(output)))
@@ -90,6 +95,7 @@ def pack(
 def unpack(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .lora file.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="New folder.")],
+    base: Base = None,
     force: Force = False,
 ) -> None:
     """Take a .lora file apart into a folder, each file held to its hash; nothing is written anywhere else.
@@ -98,7 +104,7 @@ def unpack(
     """
     from lorakit.workflows.packing import unpack as write
 
-    packed = write(file, output, force)
+    packed = write(file, output, force, base)
     screen.say(f"{len(packed.names)} files: {', '.join(packed.names)}")
     typer.echo(screen.safe(str(output)))
 

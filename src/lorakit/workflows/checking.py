@@ -109,7 +109,7 @@ def check(target: str, base: str | None = None, revision: str | None = None) -> 
         damaged = _look("file", lambda _: (f"{packed.check_packed(file)} files are what was packed", []), None, set())
         if damaged.faults:
             return Checked(file, (damaged,))
-    subject = Subject(locate(target, revision), base)
+    subject = Subject(locate(target, revision, base), base)
     seen: set[str] = set()
     looked: list[Looked] = []
     for name, look in _CHECKS.items():
