@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from lorakit.adapters import rounded_file
 from lorakit.adapters.rounded_file import rounded
@@ -46,8 +47,8 @@ def test_no_number_moves_by_more_than_half_a_step_of_its_group(tmp_path, shape, 
     found = dict(rounded_file.tensors(written(tmp_path, width, one=given)))["one"]
     assert (found.dtype, found.shape) == (torch.float32, given.shape)
     for before, after in zip(groups_of(given), groups_of(found), strict=True):
-        # bfloat16 has 8 bits; a scale is rounded up by at most one step of it.
-        step = np.abs(before).max() / LARGEST[width] * (1 + 2**-7)
+        # bfloat16 has 8 bits, so that a scale is rounded by at most 2^-9 of itself.
+        step = np.abs(before).max() / LARGEST[width] * (1 + 2**-9)
         assert np.abs(before - after).max() <= step / 2 * (1 + 1e-6)
 
 
@@ -60,8 +61,7 @@ def test_what_is_restored_is_code_times_scale_as_numpy_reads_the_file(tmp_path, 
     if width == "int4":
         codes = np.stack([codes & 15, codes >> 4], axis=-1).reshape(*codes.shape[:2], 32).astype(np.int8)
         codes = np.where(codes > 7, codes - 16, codes)
-    # A scale that was rounded up may leave the largest code unused.
-    assert LARGEST[width] - 1 <= abs(codes).max() <= LARGEST[width]
+    assert abs(codes).max() == LARGEST[width]
     lying = (codes.astype(np.float32) * scales[:, :, None]).reshape(len(codes), -1)[:, : max(shape)]
     expected = lying if shape[1] >= shape[0] else lying.T
     np.testing.assert_array_equal(dict(rounded_file.tensors(file))["one"].numpy(), expected)
@@ -119,3 +119,29 @@ def test_a_header_that_tells_other_shapes_is_refused(tmp_path, shapes):
 def test_the_header_tells_shapes_as_json(tmp_path):
     file = written(tmp_path, "int8", one=torch.ones(8, 96))
     assert json.loads(streams.read_metadata(file)["lorakit.shapes"]) == {"one": [8, 96]}
+
+
+@pytest.mark.parametrize("width", LARGEST)
+def test_numbers_so_small_that_their_scale_is_coarse_keep_their_sign(width):
+    tiny = torch.linspace(-1.63e-38, 1.63e-38, 64)[None]
+    codes, scales = rounded(tiny, width)
+    found = rounded_file.restored(codes, scales, (1, 64))
+    assert (found * tiny >= 0).all()
+    assert (found - tiny).abs().max() < 1e-38
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"one": torch.ones(8, 3, 16, dtype=torch.int8)},
+        {"one": torch.ones(8, 3, 32)},
+        {"one.scales": torch.ones(8, 2, dtype=torch.bfloat16)},
+        {"one.scales": torch.ones(8, 3)},
+    ],
+)
+def test_codes_and_scales_that_are_not_of_the_shape_that_is_told_are_refused(tmp_path, changed):
+    codes, scales = rounded(torch.ones(8, 96), "int8")
+    held = {"one": codes, "one.scales": scales, **changed}
+    save_file(held, tmp_path / rounded_file.WEIGHTS, {"lorakit.shapes": '{"one": [8, 96]}'})
+    with pytest.raises(CheckpointError, match="not stored as its shape"):
+        rounded_file.infos(tmp_path / rounded_file.WEIGHTS)

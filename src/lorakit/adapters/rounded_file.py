@@ -94,8 +94,8 @@ def tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
 def rounded(matrix: Tensor, width: Width) -> tuple[Tensor, Tensor]:
     """Return the nearest multiples of a scale for each group of 32 numbers along the longer side.
 
-    The scale is the largest absolute number of the group over the largest code, rounded up to bfloat16 so that no
-    code is cut; a number moves by at most half of it.
+    The scale is the largest absolute number of the group over the largest code, rounded to bfloat16; a number moves by
+    at most half of it.
 
     Args:
         matrix: Shape (S, L) or (L, S), floating.
@@ -112,12 +112,12 @@ def rounded(matrix: Tensor, width: Width) -> tuple[Tensor, Tensor]:
     filled_SL = pad(lying_SL, (0, -lying_SL.shape[1] % _GROUP))
     numbers_SGN = filled_SL.reshape(len(filled_SL), -1, _GROUP)
     exact_SG = numbers_SGN.abs().amax(dim=2) / _LARGEST[width]
-    near_SG = exact_SG.to(torch.bfloat16)
-    above_SG = torch.nextafter(near_SG, torch.full_like(near_SG, torch.inf))
-    scales_SG = torch.where(near_SG.float() < exact_SG, above_SG, near_SG)
+    scales_SG = exact_SG.to(torch.bfloat16)
     # A group of zeros has a scale of zero.
     divisors_SG1 = torch.where(scales_SG > 0, scales_SG, 1).float()[:, :, None]
-    return (numbers_SGN / divisors_SG1).round().to(torch.int8), scales_SG
+    # Below the normal numbers a scale is rounded by more than a code has room for.
+    codes_SGN = (numbers_SGN / divisors_SG1).round().clamp(-_LARGEST[width], _LARGEST[width])
+    return codes_SGN.to(torch.int8), scales_SG
 
 
 def restored(codes_SGN: Tensor, scales_SG: Tensor, shape: tuple[int, ...]) -> Tensor:
