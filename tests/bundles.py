@@ -11,7 +11,7 @@ from lorakit.adapters.bundle import write_bundle
 from lorakit.adapters.manifest import Base, Manifest
 from lorakit.checkpoints.finding import Checkpoint, tokenizer_fingerprint
 from lorakit.checkpoints.folders import whole_folder
-from lorakit.methods.settings import FreezeSettings, FullSettings, HeadSettings, LoraSettings
+from lorakit.methods.settings import DeltaSettings, FreezeSettings, FullSettings, HeadSettings, LoraSettings
 from lorakit.types import PromptStyle
 
 STYLE = PromptStyle(format="prompt_completion", separator=" => ")
@@ -54,4 +54,5 @@ FORMS = {
     "head": (HeadSettings(), "changed"),
     "freeze": (FreezeSettings(blocks=1), "changed"),
     "full": (FullSettings(), "full"),
+    "delta": (DeltaSettings(), "changed"),
 }

@@ -23,7 +23,7 @@ from lorakit.checkpoints import heads
 from lorakit.checkpoints.finding import Checkpoint, find, quiet
 from lorakit.data.encoding import style_for
 from lorakit.errors import CheckpointError
-from lorakit.methods.settings import FreezeSettings, FullSettings, HeadSettings, LoraSettings
+from lorakit.methods.settings import DeltaSettings, FreezeSettings, FullSettings, HeadSettings, LoraSettings
 from lorakit.objectives.settings import default
 from lorakit.types import Head, HeadTask, Job, Objective, PromptStyle, Row
 from model_types import VOCABULARY, tiny_config
@@ -35,6 +35,7 @@ METHODS: dict[str, Any] = {
     "freeze": FreezeSettings(),
     "head": HeadSettings(),
     "lora": LoraSettings(rank=2),
+    "delta": DeltaSettings(),
 }
 
 _TEXTS = [" ".join(WORDS[(7 * row + step * step) % len(WORDS)] for step in range(9 + row)) for row in range(4)]

@@ -223,7 +223,7 @@ class Trainable:
     """What a method made of a model: which weights learn."""
 
     names: tuple[str, ...]
-    """Names of the trained tensors, as in `model.named_parameters()`."""
+    """Names of the trained tensors, as in `model.named_parameters()`; of a sum with an added matrix, the base's own."""
     trained: int
     """Number of weights that learn."""
     total: int

@@ -31,6 +31,7 @@ SETTINGS = {
 METHODS = {
     "lora": {"method": {"name": "lora", "rank": 4, "dropout": 0.1}},
     "full": {"method": "full"},
+    "delta": {"method": "delta"},
     "adafactor": {"method": "full", "optim": {"name": "adafactor", "learning_rate": 3e-3}},
 }
 TOTAL = 10

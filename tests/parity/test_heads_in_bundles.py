@@ -21,7 +21,7 @@ from lorakit.workflows.merging import merge
 from runs import Listener, train, weights
 
 LABELS = ("a", "b", "c")
-METHODS = {"lora": {"name": "lora", "rank": 2}, "head": "head", "freeze": "freeze", "full": "full"}
+METHODS = {"lora": {"name": "lora", "rank": 2}, "head": "head", "freeze": "freeze", "full": "full", "delta": "delta"}
 MODEL_TYPES = ("bert", "gpt2", "t5")
 LEARNING = {"optim__learning_rate": 1e-2, "train__epochs": 2, "train__rows_per_step": 4}
 
@@ -75,7 +75,7 @@ def test_plain_peft_reads_adapter_and_head_together(shop, trained, model_type):
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
-@pytest.mark.parametrize("method", ["head", "freeze"])
+@pytest.mark.parametrize("method", ["head", "freeze", "delta"])
 def test_changed_tensors_hold_the_head_and_make_the_model_by_hand(shop, trained, model_type, method):
     run = trained(model_type, method)
     tokenizer = AutoTokenizer.from_pretrained(str(shop.folder / model_type))
@@ -97,7 +97,7 @@ def test_a_whole_classifier_opens_with_plain_transformers(trained, model_type):
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
-@pytest.mark.parametrize("method", ["lora", "head", "freeze"])
+@pytest.mark.parametrize("method", ["lora", "head", "freeze", "delta"])
 def test_a_merged_classifier_knows_its_labels_and_scores_the_same(tmp_path, trained, model_type, method):
     run = trained(model_type, method)
     merge(str(run), tmp_path / "merged")

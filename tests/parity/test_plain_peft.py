@@ -60,7 +60,7 @@ def test_a_whole_model_opens_with_plain_transformers(tmp_path, request, data, ba
 
 
 @pytest.mark.parametrize("base", ["gpt2", "llama"])
-@pytest.mark.parametrize("method", ["freeze", "head"])
+@pytest.mark.parametrize("method", ["freeze", "head", "delta"])
 def test_changed_tensors_make_the_model_that_is_made_by_hand(tmp_path, request, data, base, method):
     folder = request.getfixturevalue(f"{base}_folder")
     run = train(tmp_path / "run", folder, data, method=method, optim__learning_rate=1e-2).folder

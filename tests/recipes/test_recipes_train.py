@@ -15,7 +15,7 @@ from lorakit.recipe import load
 from lorakit.workflows.creating import new
 
 FILES = sorted((Path(lorakit.__file__).parent / "recipes").rglob("*.yaml"))
-FORMS = {"lora": "lora", "freeze": "changed", "head": "changed", "full": "full"}
+FORMS = {"lora": "lora", "freeze": "changed", "head": "changed", "full": "full", "delta": "changed"}
 
 PLACES = [(pair["prompt"].split(" | ")[0], pair["completion"]) for pair in PAIRS]
 ROWS = {
@@ -24,6 +24,7 @@ ROWS = {
         {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]}
         for prompt, answer in PLACES[::4]
     ],
+    "delta-matrices": PAIRS,
     "freeze-lower-half": PAIRS,
     "head-only": PAIRS,
     "plain-text-full": [{"text": sentence} for sentence in SENTENCES * 5],
@@ -47,7 +48,7 @@ def made(tmp_path_factory):
 
 
 def test_there_are_rows_for_every_shipped_recipe():
-    assert len(FILES) == 8
+    assert len(FILES) == 9
     assert sorted(ROWS) == sorted(file.stem for file in FILES)
 
 

@@ -152,6 +152,16 @@ def test_full_training_stores_the_enlarged_model_that_plain_transformers_opens(t
         assert torch.equal(plain(ids).logits, open_target(str(run)).load()(ids).logits)
 
 
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_beside_added_matrices_the_new_rows_alone_move(tmp_path, folders, data, kind):
+    values = {"method": "delta", "method__rank": None, "optim__weight_decay": 0.5}
+    run = open_target(str(learned(tmp_path, folders[kind], data, **values).folder)).load()
+    plain = find(str(folders[kind])).with_tokens(WORDS)[0].load()
+    for layer in ("get_input_embeddings", "get_output_embeddings"):
+        changed = (getattr(run, layer)().weight != getattr(plain, layer)().weight).any(dim=1)
+        assert changed.nonzero().flatten().tolist() == list(range(400, 403))
+
+
 @pytest.mark.parametrize("method", ["freeze", "head"])
 def test_methods_that_freeze_embeddings_refuse_new_tokens(tmp_path, folders, data, method):
     with pytest.raises(TrainingError, match=f"adds 3 tokens, and method {method} freezes the embeddings.*lora"):

@@ -94,7 +94,11 @@ def test_a_nameless_section_is_its_default_member():
     assert (recipe.method.name, recipe.optim.name) == ("lora", "adamw")
 
 
-@pytest.mark.parametrize(("method", "rate"), [("full", 5e-5), ("freeze", 1e-4), ("head", 1e-3), ("lora", 2e-4)])
+RATES = [("full", 5e-5), ("freeze", 1e-4), ("head", 1e-3), ("lora", 2e-4), ("delta", 5e-5)]
+RATES_OF_NEW_HEADS = [("full", 2e-4), ("freeze", 3e-4), ("head", 3e-2), ("lora", 2e-3), ("delta", 2e-4)]
+
+
+@pytest.mark.parametrize(("method", "rate"), RATES)
 def test_the_method_gives_the_learning_rate_where_the_recipe_gives_none(method, rate):
     loaded = load(None, [("model", "a", "--model"), ("data", "b", "--data"), ("method", method, "--method")])
     assert loaded.recipe.optim.learning_rate == rate
@@ -102,7 +106,7 @@ def test_the_method_gives_the_learning_rate_where_the_recipe_gives_none(method, 
     assert check({"model": "a", "data": "b", "method": method}).learning_rate == rate
 
 
-@pytest.mark.parametrize(("method", "rate"), [("full", 2e-4), ("freeze", 3e-4), ("head", 3e-2), ("lora", 2e-3)])
+@pytest.mark.parametrize(("method", "rate"), RATES_OF_NEW_HEADS)
 def test_a_head_that_starts_from_nothing_gets_a_higher_learning_rate_whoever_names_its_objective(method, rate):
     options = [("model", "a", "--model"), ("data", "b", "--data"), ("method", method, "--method")]
     named = load(None, [*options, ("objective", "sequence_classification", "--set")])
@@ -293,7 +297,8 @@ def test_the_schema_for_editors_describes_every_key_and_takes_plain_words():
     schema = json_schema()
     for section in Recipe.model_fields:
         assert schema["properties"][section]["description"]
-    assert {"type": "string", "enum": ["full", "freeze", "head", "lora"]} in schema["properties"]["method"]["anyOf"]
+    words = {"type": "string", "enum": ["full", "freeze", "head", "lora", "delta"]}
+    assert words in schema["properties"]["method"]["anyOf"]
     keys = [pair for part in schema["$defs"].values() for pair in part["properties"].items()]
     assert len(keys) > 40
     assert [key for key, value in keys if "description" not in value and key != "name"] == []

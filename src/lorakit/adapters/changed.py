@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorakit.checkpoints import shards, ties, weights
+from lorakit.checkpoints import added, shards, ties, weights
 from lorakit.errors import CheckpointError
 from lorakit.types import Head
 
@@ -20,8 +20,8 @@ WEIGHTS = "trained.safetensors"
 
 
 def write(folder: Path, model: nn.Module) -> None:
-    """Write every tensor that learns, in float32."""
-    shards.write(folder / WEIGHTS, shards.trained(model), widened=True)
+    """Write every tensor that learns, in float32; of a weight with an added matrix, the sum that is multiplied."""
+    shards.write(folder / WEIGHTS, added.learned(model), widened=True)
 
 
 def read(folder: Path, skeleton: PreTrainedModel, trained: tuple[str, ...]) -> dict[str, Tensor]:
@@ -40,7 +40,8 @@ def read(folder: Path, skeleton: PreTrainedModel, trained: tuple[str, ...]) -> d
     odd = sorted(found.keys() ^ set(trained)) if trained else []
     if odd:
         raise CheckpointError(f"{file} was edited: it and manifest.json disagree on {odd[0]!r}.")
-    shapes = {name: weight.shape for name, weight in skeleton.named_parameters(remove_duplicate=False)}
+    named = skeleton.named_parameters(remove_duplicate=False)
+    shapes = {added.base_name(name): weight.shape for name, weight in named}
     for name, tensor in found.items():
         if name not in shapes:
             raise CheckpointError(f"{file} does not fit its base: the base has no weight {name!r}.")

@@ -1,11 +1,12 @@
-"""Single rows of embeddings and output layer that learn while the rest stays: through PEFT, and what it leaves out."""
+"""Rows of embeddings and output layer that learn while the rest stays: plainly, or through PEFT and its gaps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lorakit.checkpoints import ties
+from lorakit.checkpoints import added, ties
 from lorakit.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -20,6 +21,27 @@ def layers_with(model: PreTrainedModel, ids: Sequence[int]) -> dict[str, list[in
     if model.get_output_embeddings() is not None and not ties.is_tied(model):
         names.append(ties.head_name(model))
     return {name.removesuffix(".weight"): list(ids) for name in names}
+
+
+def learn(model: PreTrainedModel, ids: Sequence[int]) -> None:
+    """Let rows of frozen embeddings, and of an output layer of its own, learn without PEFT.
+
+    The slope of all other rows is zero, and so is each step of theirs: embeddings are never decayed, and of an output
+    layer, which is, a matrix that is added learns.
+    """
+    for name in layers_with(model, ids) if ids else ():
+        layer = model.get_submodule(name)
+        weight = layer.get_parameter("weight")
+        if weight.requires_grad:
+            continue
+        learning = weight.requires_grad_(True) if layer is model.get_input_embeddings() else added.add(layer)
+        learning.register_hook(partial(_of_rows, list(ids)))
+
+
+def _of_rows(ids: list[int], slope_VD: Tensor) -> Tensor:
+    alone_VD = slope_VD.new_zeros(slope_VD.shape)
+    alone_VD[ids] = slope_VD[ids]
+    return alone_VD
 
 
 def complete(wrapped: PeftModel) -> None:

@@ -193,10 +193,11 @@ def _method_line(prepared: Prepared) -> str:
     trainable = built.trainable
     share = trainable.trained / max(1, built.base_parameters)
     shape = ""
-    if method.name == "lora":
+    if method.name in ("lora", "delta"):
         kinds = sorted({kind.rsplit(".", 1)[-1] for kind, _, _ in trainable.summary})
         last = f" in the last {counted(method.last_blocks, 'block')}" if method.last_blocks is not None else ""
-        shape = f"r={method.rank} α={method.alpha:g} on {', '.join(kinds)}{last} · "
+        size = f"r={method.rank} α={method.alpha:g}" if method.name == "lora" else "a matrix of full shape"
+        shape = f"{size} on {', '.join(kinds)}{last} · "
     saved = f"{'model' if method.name == 'full' else 'adapter'} about {_bytes(trainable.trained * 4)}"
     dropout = prepared.loaded.recipe.train.dropout
     frozen = method.name in ("lora", "head")

@@ -14,6 +14,7 @@ METHODS = {
     "freeze": "lorakit.methods.freeze:apply",
     "head": "lorakit.methods.head:apply",
     "lora": "lorakit.methods.lora:apply",
+    "delta": "lorakit.methods.delta:apply",
 }
 """Name in a recipe -> module and function, imported on use."""
 
@@ -22,6 +23,7 @@ FORMS: dict[str, Literal["full", "changed", "lora"]] = {
     "freeze": "changed",
     "head": "changed",
     "lora": "lora",
+    "delta": "changed",
 }
 """Name of a method -> the form in which its result is saved (`adapters/manifest.py`)."""
 

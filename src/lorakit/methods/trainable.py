@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from torch import nn
 
+from lorakit.checkpoints.added import base_name
 from lorakit.errors import TrainingError
 from lorakit.families import Family
 from lorakit.types import Head, Trainable
@@ -26,7 +27,7 @@ def summarise(model: PreTrainedModel, notes: tuple[str, ...] = ()) -> Trainable:
     Raises:
         TrainingError: No weight would learn.
     """
-    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    trained = {base_name(name): weight for name, weight in model.named_parameters() if weight.requires_grad}
     if not trained:
         raise TrainingError("no weight would learn: everything is frozen. Freeze fewer blocks or patterns.")
     tensors: Counter[str] = Counter()
@@ -105,7 +106,7 @@ def refuse_new_rows(method: str, new_rows: Sequence[int]) -> None:
     if new_rows:
         raise TrainingError(
             f"model.add_tokens adds {len(new_rows):,} tokens, and method {method} freezes the embeddings: they would "
-            f"keep the mean of their pieces for ever. Use method lora, which trains their rows, or full."
+            f"keep the mean of their pieces for ever. Use method lora or delta, which train their rows, or full."
         )
 
 

@@ -22,8 +22,10 @@ def contradictions(document: Document) -> Iterator[tuple[KeyPath, str]]:
             first, second = sorted(pair, key=lambda path: _order(document.places.get(path)))
             yield second, f"cannot stand beside {dotted(first)}{_at(document, first)}. Keep one of the two."
     yield from _streaming(document)
-    if _get(document, ("optim", "name")) == "adafactor" and _get(document, ("method", "name")) in (None, "lora"):
-        problem = "steps in proportion to the size of a weight, and one of each pair of LoRA starts at zero"
+    method = _get(document, ("method", "name")) or "lora"
+    if _get(document, ("optim", "name")) == "adafactor" and method in ("lora", "delta"):
+        begins = {"lora": "one of each pair of LoRA starts", "delta": "an added matrix starts"}[method]
+        problem = f"steps in proportion to the size of a weight, and {begins} at zero"
         yield ("optim", "name"), f"{problem}, where it would stay. Use adamw, or method: full."
     if _get(document, ("method", "dora")) is True and _get(document, ("method", "quantize_base")) is not None:
         problem = "divides by the length of each column of the base, which rounding changes"

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lorakit.checkpoints.added import is_sum
 from lorakit.families import width
 from lorakit.training import limits
 
@@ -21,8 +22,12 @@ arXiv:2205.05198, equation 1: 34 s b h bytes in 16 bits; here counted in numbers
 
 
 def gradients_and_moments(model: nn.Module) -> int:
-    """Return the bytes of gradients and of AdamW's two moments: 12 for each weight that learns."""
-    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad) * (4 + 8)
+    """Return the bytes of gradients and of AdamW's two moments: 12 for each weight that learns.
+
+    A sum with an added matrix takes 4 more: it lies there until the backward pass.
+    """
+    learned = [(name, weight.numel()) for name, weight in model.named_parameters() if weight.requires_grad]
+    return sum(count * (4 + 8 + 4 * is_sum(name)) for name, count in learned)
 
 
 def weights(model: nn.Module) -> int:

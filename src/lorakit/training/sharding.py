@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lorakit.errors import TrainingError
 from lorakit.families import Family
 from lorakit.fast.pooling import unwrapped
 from lorakit.methods.trainable import stacks
@@ -41,6 +42,21 @@ def shard(model: nn.Module, family: Family, device: torch.device, world: int, re
     for group in _groups(model, family):
         fully_shard(group, mesh=mesh, reshard_after_forward=reshards)
     fully_shard(model, mesh=mesh)
+
+
+def check_can_be_cut(method: str, width: str | None) -> None:
+    """Raise TrainingError where the weights of a method, or of a base rounded to `width`, cannot be cut."""
+    asked = "and Accelerate's config asks for FSDP2, which cannot cut"
+    if width is not None:
+        raise TrainingError(
+            f"method.quantize_base is {width}, {asked} rounded weights. Leave one of the two out: a rounded base is a "
+            "quarter or an eighth of one in float32."
+        )
+    if method == "delta":
+        raise TrainingError(
+            f"method is delta, {asked} a sum of two weights. Use method full, which takes less memory, and draw a LoRA "
+            "from it: lorakit adapter extract."
+        )
 
 
 def _groups(model: nn.Module, family: Family) -> list[nn.Module]:

@@ -13,6 +13,7 @@ from lorakit import methods
 from lorakit.adapters.bundle import Target
 from lorakit.adapters.changed import read as read_changed
 from lorakit.adapters.lora_file import read_lora_weights
+from lorakit.checkpoints import added
 from lorakit.checkpoints.finding import quiet
 from lorakit.checkpoints.rounded import check_installed, round_base
 from lorakit.errors import LorakitError
@@ -23,6 +24,7 @@ from lorakit.methods.trainable import silence_frozen
 from lorakit.recipe import LoadedRecipe, Recipe
 from lorakit.training import memory
 from lorakit.training.precision import Precision, choose, lower_frozen
+from lorakit.training.sharding import check_can_be_cut
 from lorakit.types import Trainable
 from lorakit.workflows.preparing import Rows
 
@@ -80,11 +82,8 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int, sharded:
     checkpoint = rows.checkpoint
     width = getattr(recipe.method, "quantize_base", None)
     check_installed(width)
-    if width is not None and sharded:
-        raise LorakitError(
-            f"method.quantize_base is {width}, and Accelerate's config asks for FSDP2, which cannot cut rounded "
-            "weights. Leave one of the two out: a rounded base is a quarter or an eighth of one in float32."
-        )
+    if sharded:
+        check_can_be_cut(recipe.method.name, width)
     # A base that is to be rounded or cut may not fit as it is where it will compute.
     there = device if width is None and not sharded else torch.device("cpu")
     model, fresh, attention, packing_note = _loaded(recipe, rows, there)
@@ -99,7 +98,7 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int, sharded:
     if width is not None:
         round_base(model, width, device)
         model = model.to(device)
-    if recipe.train.dropout is None and recipe.method.name == "freeze":
+    if recipe.train.dropout is None and recipe.method.name in ("freeze", "delta"):
         silence_frozen(model, checkpoint.family)
     precision, precision_note = choose(recipe.train.dtype, device)
     taken = quicken(model, recipe.speed, precision, not packing_note)
@@ -219,11 +218,7 @@ def _put_parent(model: PreTrainedModel, target: Target, trainable: Trainable) ->
             )
         set_peft_model_state_dict(model, weights)
         return
-    found = read_changed(target.folder, model, trainable.names)
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, tensor in found.items():
-            parameters[name].copy_(tensor)
+    added.put(model, read_changed(target.folder, model, trainable.names))
 
 
 def _loaded(recipe: Recipe, rows: Rows, device: torch.device) -> tuple[PreTrainedModel, tuple[str, ...], str, str]:

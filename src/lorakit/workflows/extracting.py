@@ -16,7 +16,8 @@ from lorakit.adapters.parts import Parts
 from lorakit.checkpoints import ties, weights
 from lorakit.checkpoints.weights import Place
 from lorakit.errors import LorakitError
-from lorakit.methods.lora import TASK_TYPES, linear_layers
+from lorakit.methods.lora import TASK_TYPES
+from lorakit.methods.targets import linear_layers
 from lorakit.workflows.rewriting import Cost, check_output, rewrite
 from lorakit.workflows.surgery import Cut, choice, cut_of
 
