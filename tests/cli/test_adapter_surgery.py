@@ -14,7 +14,7 @@ from lorakit.checkpoints.finding import find
 from lorakit.cli.adapter_combining import weighted
 from lorakit.cli.main import app
 from lorakit.errors import LorakitError
-from lorakit.methods.settings import LoraSettings
+from lorakit.methods.settings import DeltaSettings, LoraSettings
 
 
 def lorakit(*arguments: str | Path):
@@ -120,3 +120,37 @@ def test_a_width_that_is_none_is_refused_with_those_that_are(run, tmp_path):
     done = lorakit("quantize", run, "--to", "int3", "-o", tmp_path / "small")
     assert done.exit_code == 2
     assert "int4" in done.output
+
+
+@pytest.fixture(scope="module")
+def delta_run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("delta")
+    base = save_checkpoint(folder / "base", tiny_gpt2())
+    trained_run(folder / "run", find(str(base)), DeltaSettings(), "changed")
+    return folder / "run"
+
+
+def test_ranks_print_a_table_and_write_nothing(delta_run, pairs_file):
+    before = sorted(delta_run.parent.rglob("*"))
+    done = lorakit("extract", "--tuned", delta_run, "--base", delta_run.parent / "base", "--ranks", "1,4")
+    assert (done.exit_code, done.stderr) == (0, "")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    # Of two blocks: c_attn 32 x 96, c_proj 32 x 32, c_fc 32 x 128 and c_proj 128 x 32; a pair has r (rows + columns).
+    assert [line[:1] + line[-4:-3] for line in lines[2:]] == [["1", "1,024"], ["4", "4,096"]]
+    assert lines[1][:3] == ["as", "trained", "24,576"]
+    assert sorted(delta_run.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--ranks", "1,x"], "--ranks is '1,x'; give whole numbers"),
+        (["--ranks", "0,2"], "--rank is 0; must be 1 or more"),
+        (["--ranks", "2", "--rank", "2"], "--ranks writes no folder"),
+        (["--rank", "2"], "give -o FOLDER for the adapter, or --ranks"),
+    ],
+)
+def test_what_cannot_be_asked_of_extract_says_what_can(delta_run, given, said):
+    done = lorakit("extract", "--tuned", delta_run, *given)
+    assert isinstance(done.exception, LorakitError)
+    assert said in str(done.exception)

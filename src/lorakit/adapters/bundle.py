@@ -208,7 +208,8 @@ def check_base(target: Target) -> None:
     """Raise CheckpointError for a base with other weights than in training, or with this very adapter in them."""
     base, manifest = target.base, target.manifest
     beneath = read_manifest(base.folder)
-    if beneath is not None and beneath.form == "merged" and beneath.parent == adapter_fingerprint(target):
+    merged = beneath.parent if beneath is not None and beneath.form == "merged" else None
+    if merged is not None and merged == adapter_fingerprint(target):
         raise CheckpointError(f"{target.folder} is already merged into {base.called}: use that model alone.")
     if manifest is not None and manifest.base.fingerprint != base.fingerprint:
         raise CheckpointError(

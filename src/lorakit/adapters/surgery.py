@@ -38,6 +38,10 @@ class Pair:
         """Numbers in both factors."""
         return self.down_RI.numel() + self.up_OR.numel()
 
+    def first(self, rank: int) -> Pair:
+        """Return the nearest pair of at most `rank`, of one that is ordered as `truncated` and `extracted` do it."""
+        return Pair(self.down_RI[:rank].contiguous(), self.up_OR[:, :rank].contiguous(), self.scale)
+
 
 def inner(one: Pair, other: Pair) -> float:
     """Return the sum of the products of the numbers of two changes, ``trace(one.T @ other)``, in float64.

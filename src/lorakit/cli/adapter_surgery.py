@@ -11,12 +11,14 @@ import typer
 from lorakit.cli import screen
 from lorakit.cli.decoding_options import Base
 from lorakit.data.readers.faults import counted
+from lorakit.errors import LorakitError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import RenderableType
 
+    from lorakit.workflows.extracting import ByRank
     from lorakit.workflows.rewriting import Cost
     from lorakit.workflows.surgery import Cut
 
@@ -71,22 +73,40 @@ def resize(
 
 
 def extract(
-    base: Annotated[str, typer.Option(metavar="MODEL", help="Model that the training began from.")],
-    tuned: Annotated[str, typer.Option(metavar="MODEL", help="Model that was wholly trained on it.")],
-    output: Output,
+    tuned: Annotated[
+        str, typer.Option(metavar="MODEL", help="What was trained: a whole model, or a run without LoRA.")
+    ],
+    base: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="What the training began from; left out: what the run tells.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="New folder for the result.")
+    ] = None,
     rank: Rank = None,
     energy: Energy = None,
+    ranks: Annotated[
+        str | None, typer.Option(metavar="N,N,…", help="Only tell what each of these ranks would cost; no folder.")
+    ] = None,
     data: Data = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw a LoRA adapter from a base and a model that was wholly trained on it, layer by layer.
+    """Draw a LoRA adapter from what training made of full matrices, layer by layer.
 
-    Example: lorakit adapter extract --base tiny-gpt --tuned runs/full --rank 16 -o full-as-lora
+    The model may be wholly trained, or a run of `full`, `delta`, `freeze` or `head`, which knows its base.
+
+    Example: lorakit adapter extract --tuned runs/delta --rank 16 -o delta-as-lora
     """
-    from lorakit.workflows.extracting import extract as work
+    from lorakit.workflows import extracting
 
-    found = work(base, tuned, output, rank=rank, energy=energy, data=data, force=force)
+    if ranks is not None:
+        if (rank, energy, output) != (None, None, None):
+            raise LorakitError("--ranks writes no folder: leave out --rank, --energy and -o, or --ranks itself.")
+        screen.show(_by_rank(extracting.by_rank(tuned, _numbers(ranks), base=base, data=data)))
+        return
+    if output is None:
+        raise LorakitError("give -o FOLDER for the adapter, or --ranks 1,2,4,8 for a table alone.")
+    found = extracting.extract(tuned, output, base=base, rank=rank, energy=energy, data=data, force=force)
     if not quiet:
         screen.console().print(spectra(found.cuts))
         rows = [("stored whole", counted(len(found.whole), "module"))] if found.whole else []
@@ -117,6 +137,30 @@ def quantize(
     if not quiet:
         show_cost(found.cost, [("before", f"{found.size_before / 1e6:,.2f} MB")])
     typer.echo(screen.safe(str(output)))
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise LorakitError(f"--ranks is {text!r}; give whole numbers with commas, such as 1,2,4,8.") from None
+
+
+def _by_rank(found: ByRank) -> RenderableType:
+    """Return a table of what was trained, and of an adapter of each rank."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("rank")
+    for heading in ("numbers", "size", "loss"):
+        table.add_column(heading, justify="right")
+    before = next(iter(found.costs.values())).before
+    trained = next(iter(before.values())) if before else None
+    lines = [("as trained", found.parameters, found.size, trained)]
+    lines += [(str(rank), cost.parameters, cost.size, cost.after) for rank, cost in found.costs.items()]
+    for name, parameters, size, loss in lines:
+        table.add_row(name, f"{parameters:,}", f"{size / 1e6:,.2f} MB", "–" if loss is None else f"{loss:.4f}")
+    return table
 
 
 def spectra(cuts: Sequence[Cut]) -> RenderableType:

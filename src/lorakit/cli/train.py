@@ -35,7 +35,7 @@ def train(
         ),
     ] = None,
     method: Annotated[
-        str | None, typer.Option(metavar="NAME", help="full, freeze, head or lora.", rich_help_panel="How")
+        str | None, typer.Option(metavar="NAME", help="full, freeze, head, lora or delta.", rich_help_panel="How")
     ] = None,
     epochs: Annotated[
         str | None, typer.Option(metavar="N", help="Passes over the rows.", rich_help_panel="How")

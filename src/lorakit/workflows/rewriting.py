@@ -53,7 +53,7 @@ def open_lora(name: str, base: str | None, verb: str) -> tuple[Target, LoraFile,
     if target.adapter is None:
         raise LorakitError(
             f"{name} is no LoRA adapter (its form is {target.form}), and only low-rank pairs can be {verb}. A LoRA of "
-            f"a wholly trained model: lorakit adapter extract --base BASE --tuned {name} --rank 16 -o DIR"
+            f"what trained full matrices: lorakit adapter extract --tuned {name} --rank 16 -o DIR"
         )
     return target, target.adapter, take_apart(target.folder, target.adapter)
 
@@ -73,6 +73,7 @@ def rewrite(
     *,
     base: Checkpoint | None = None,
     data: str | None = None,
+    before: Mapping[str, float] | None = None,
     force: bool = False,
     width: Width = "float32",
 ) -> Cost:
@@ -86,6 +87,7 @@ def rewrite(
         output: New folder.
         base: What it is an adapter of; None: the base of the first source.
         data: Rows to measure the loss of the sources and of the result on.
+        before: Losses of the sources, where they were measured already.
         force: Replace `output` where lorakit wrote it.
         width: How the numbers are stored.
 
@@ -95,7 +97,8 @@ def rewrite(
     called, first = next(iter(sources.items()))
     check_output(output, sources.values(), force)
     measure = yardstick(first, called, data) if data is not None else None
-    before = {name: _loss(target, measure) for name, target in sources.items()} if measure is not None else None
+    if measure is not None and before is None:
+        before = {name: _loss(target, measure) for name, target in sources.items()}
     adapter = config_of(adapter, parts.pairs)
     base = base or first.base
     manifest = _manifest(list(sources.values()), base, adapter, parts, done)
