@@ -52,8 +52,8 @@ def open_lora(name: str, base: str | None, verb: str) -> tuple[Target, LoraFile,
     target = open_target(name, base=base)
     if target.adapter is None:
         raise LorakitError(
-            f"{name} is no LoRA adapter (its form is {target.form}), and only low-rank pairs can be {verb}. A LoRA of "
-            f"what trained full matrices: lorakit adapter extract --tuned {name} --rank 16 -o DIR"
+            f"{name} is no LoRA adapter (its form is {target.form}), and only low-rank pairs can be {verb}. To draw "
+            f"pairs from what was trained: lorakit adapter extract --tuned {name} --rank 16 -o DIR"
         )
     return target, target.adapter, take_apart(target.folder, target.adapter)
 
