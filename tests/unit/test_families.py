@@ -17,7 +17,7 @@ from conftest import save_checkpoint
 from lorakit import families
 from lorakit.checkpoints.finding import find
 from lorakit.errors import CheckpointError
-from lorakit.methods.lora import linear_layers
+from lorakit.methods.targets import linear_layers
 from lorakit.methods.trainable import blocks, stacks
 from model_types import SHAPES, tiny_config, tiny_model
 
