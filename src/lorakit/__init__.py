@@ -17,6 +17,7 @@ _VERBS = {
     "predict": "lorakit.workflows.predicting",
     "evaluate": "lorakit.workflows.evaluating",
     "merge": "lorakit.workflows.merging",
+    "export": "lorakit.workflows.exporting",
     "new": "lorakit.workflows.creating",
     "info": "lorakit.workflows.describing",
     "check": "lorakit.workflows.checking",

@@ -224,7 +224,7 @@ def _sweep(destination: Path) -> None:
     """Remove what killed processes left; bring the old folder back where they died between the two renames."""
     for leftover in destination.parent.glob(f".{destination.name}.*-*"):
         kind, _, process = leftover.name.removeprefix(f".{destination.name}.").partition("-")
-        if kind not in ("new", "old") or not process.isdigit() or _alive(int(process)):
+        if kind not in ("new", "old", "scratch") or not process.isdigit() or _alive(int(process)):
             continue
         if kind == "old" and not destination.exists():
             os.rename(leftover, destination)

@@ -10,6 +10,7 @@ import lorakit
 from lorakit.cli import adapter, base, recipes
 from lorakit.cli.chat import chat
 from lorakit.cli.evaluate import evaluate
+from lorakit.cli.export import export
 from lorakit.cli.generate import generate
 from lorakit.cli.merge import merge
 from lorakit.cli.new import new
@@ -49,6 +50,7 @@ app.command()(chat)
 app.command()(evaluate)
 app.command()(merge)
 app.command()(push)
+app.command()(export)
 app.command()(new)
 app.add_typer(adapter.app, name="adapter")
 app.add_typer(base.app, name="base")

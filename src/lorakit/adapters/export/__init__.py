@@ -1,0 +1,1 @@
+"""What other programs read: written, and read back through their own runtimes."""
