@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install quickstart quickstart-classify quickstart-translate test lint types bench clean
+.PHONY: install quickstart quickstart-classify quickstart-translate test test-export lint types bench clean
 
 install: .venv/.installed
 
@@ -20,7 +20,13 @@ quickstart-classify quickstart-translate: quickstart-%: install
 
 # A file is run as a whole, by one of two workers of one thread each.
 test: install lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -rs
+
+# A real llama.cpp reads what `lorakit export` writes. It is compiled once, for minutes; pip keeps the wheel.
+test-export: install
+	CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF" CMAKE_BUILD_PARALLEL_LEVEL=2 $(BIN)/python -m pip install --quiet \
+	  --disable-pip-version-check --constraint constraints.txt --editable ".[export]"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/export
 
 lint: install
 	$(BIN)/ruff check src tests benchmarks quickstart scripts

@@ -15,6 +15,7 @@ from lorakit.workflows.export_order import Exporter, Order, Proof
 from lorakit.workflows.placing import check_range
 
 EXPORTERS = {
+    "gguf": "lorakit.workflows.export_gguf:Gguf",
     "safetensors": "lorakit.workflows.export_safetensors:Safetensors",
 }
 """Name of a format -> module and class, imported on use."""

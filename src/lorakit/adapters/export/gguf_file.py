@@ -1,0 +1,183 @@
+"""One model as a GGUF file: written tensor by tensor by the `gguf` library.
+
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorakit.adapters.export.gguf_architectures import (
+    Architecture,
+    Numbers,
+    is_kept,
+    laid_out,
+    numbers_of,
+    rope_factors,
+)
+from lorakit.adapters.export.gguf_vocabulary import Vocabulary
+from lorakit.checkpoints import weights
+from lorakit.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from gguf import GGMLQuantizationType, GGUFWriter
+
+_KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "q8_0": "Q8_0"}
+_FILE_TYPES = {"float32": "ALL_F32", "float16": "MOSTLY_F16", "bfloat16": "MOSTLY_BF16", "q8_0": "MOSTLY_Q8_0"}
+
+_BLOCK = 32
+"""Numbers of a row that ``q8_0`` rounds together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a file says about text, besides its vocabulary."""
+
+    name: str
+    bos_id: int | None
+    begins: bool
+    """Whether a start token stands before a text."""
+    eos_ids: Sequence[int]
+    """Tokens that end an answer, that of the tokenizer first."""
+    pad_id: int | None
+    unknown_id: int | None
+    chat_template: str | None
+
+
+def write(
+    file: Path, source: Path, config: Any, architecture: Architecture, vocabulary: Vocabulary, words: Words, dtype: str
+) -> None:
+    """Write a whole model as a GGUF file, one tensor in memory at a time.
+
+    Matrices are stored in `dtype`, all else in float32; rows that ``q8_0`` cannot cut into blocks are float16.
+
+    Args:
+        file: Written in place; call it inside `folders.whole_file`.
+        source: Model folder.
+        config: transformers' config of it.
+        architecture: Of its type.
+        vocabulary: Of its tokenizer.
+        words: What else is said about text.
+        dtype: ``float32``, ``float16``, ``bfloat16`` or ``q8_0``.
+
+    Raises:
+        CheckpointError: llama.cpp has no place for a tensor.
+    """
+    import gguf
+
+    numbers = numbers_of(config, architecture)
+    writer = gguf.GGUFWriter(file, architecture.name)
+    try:
+        _say_sizes(writer, config, numbers, architecture)
+        writer.add_file_type(gguf.LlamaFileType[_FILE_TYPES[dtype]])
+        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+        _say_words(writer, vocabulary, words)
+        _write_tensors(writer, source, config, numbers, architecture, dtype)
+    finally:
+        writer.close()
+
+
+def _say_sizes(writer: GGUFWriter, config: Any, numbers: Numbers, architecture: Architecture) -> None:
+    import gguf
+
+    writer.add_block_count(numbers.layers)
+    writer.add_context_length(numbers.positions)
+    writer.add_embedding_length(numbers.width)
+    writer.add_feed_forward_length(numbers.inner)
+    writer.add_head_count(numbers.heads)
+    if numbers.rope is None:
+        writer.add_layer_norm_eps(config.layer_norm_epsilon)
+        return
+    writer.add_head_count_kv(numbers.groups)
+    writer.add_key_length(numbers.head)
+    writer.add_value_length(numbers.head)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_dimension_count(numbers.head)
+    writer.add_rope_freq_base(numbers.rope["rope_theta"])
+    if numbers.rope.get("rope_type") == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(numbers.rope["factor"])
+    if architecture.windows:
+        writer.add_sliding_window(numbers.window or numbers.positions)
+        writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
+        writer.add_final_logit_softcapping(config.final_logit_softcapping)
+
+
+def _say_words(writer: GGUFWriter, vocabulary: Vocabulary, words: Words) -> None:
+    writer.add_name(words.name)
+    writer.add_vocab_size(len(vocabulary.tokens))
+    writer.add_tokenizer_model(vocabulary.model)
+    writer.add_tokenizer_pre(vocabulary.pre)
+    writer.add_token_list(vocabulary.tokens)
+    writer.add_token_types(vocabulary.kinds)
+    if vocabulary.merges is not None:
+        writer.add_token_merges(vocabulary.merges)
+    if vocabulary.scores is not None:
+        writer.add_token_scores(vocabulary.scores)
+        writer.add_add_space_prefix(vocabulary.space_prefix)
+    ends = (writer.add_eos_token_id, writer.add_eot_token_id, writer.add_eom_token_id)
+    said = (
+        (writer.add_bos_token_id, words.bos_id),
+        (writer.add_pad_token_id, words.pad_id),
+        (writer.add_unk_token_id, words.unknown_id),
+        *zip(ends, words.eos_ids, strict=False),
+    )
+    for say, number in said:
+        if number is not None:
+            say(number)
+    writer.add_add_bos_token(words.begins)
+    writer.add_add_eos_token(False)
+    if words.chat_template is not None:
+        writer.add_chat_template(words.chat_template)
+
+
+def _write_tensors(
+    writer: GGUFWriter, source: Path, config: Any, numbers: Numbers, architecture: Architecture, dtype: str
+) -> None:
+    import gguf
+    import numpy
+
+    places = {name: place for name, place in weights.layout(source).items() if is_kept(name, config)}
+    known = gguf.get_tensor_name_map(_number_of(architecture), numbers.layers)
+    names = {name: known.get_name(name, try_suffixes=(".weight", ".bias")) for name in places}
+    lost = sorted(name for name, told in names.items() if told is None)
+    if lost:
+        raise CheckpointError(f"llama.cpp's {architecture.name} has no place for {lost[0]!r} ({len(lost)} tensors).")
+    kinds = {}
+    for name, place in places.items():
+        shape = place.info.shape[::-1] if name.endswith(architecture.transposed) else place.info.shape
+        kinds[name] = _kind(names[name], shape, dtype)
+        bytes_of_a_row = gguf.quant_shape_to_byte_shape(shape, kinds[name])
+        size = int(numpy.prod(bytes_of_a_row))
+        writer.add_tensor_info(names[name], shape, numpy.dtype("float32"), size, raw_dtype=kinds[name])
+    factors = rope_factors(config, numbers)
+    if factors is not None:
+        writer.add_tensor_info("rope_freqs.weight", factors.shape, numpy.dtype("float32"), 4 * factors.numel())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for name, place in places.items():
+        tensor = laid_out(name, place.read().float(), architecture, numbers)
+        writer.write_tensor_data(gguf.quantize(tensor.contiguous().numpy(), kinds[name]))
+    if factors is not None:
+        writer.write_tensor_data(factors.numpy())
+
+
+def _number_of(architecture: Architecture) -> Any:
+    import gguf
+
+    return next(number for number, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture.name)
+
+
+def _kind(name: str, shape: Sequence[int], dtype: str) -> GGMLQuantizationType:
+    """Return how a tensor is stored."""
+    import gguf
+
+    if len(shape) < 2 or name.startswith("position_embd"):
+        return gguf.GGMLQuantizationType.F32
+    if dtype == "q8_0" and shape[-1] % _BLOCK:
+        return gguf.GGMLQuantizationType.F16
+    return gguf.GGMLQuantizationType[_KINDS[dtype]]

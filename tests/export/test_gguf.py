@@ -1,0 +1,187 @@
+"""A GGUF file in a real llama.cpp says what plain PEFT and plain transformers say of the adapter or model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from conftest import SENTENCES, save_checkpoint, tiny_gpt2, tiny_llama, tiny_tokenizer
+from lorakit.adapters.export import gguf_file
+from lorakit.checkpoints.finding import find
+from lorakit.errors import LorakitError
+from lorakit.workflows.exporting import export
+from model_types import tiny_model
+from sentence_pieces import sentence_piece_tokenizer
+
+REASON = "llama.cpp is not installed: pip install 'lorakit[export]'"
+gguf = pytest.importorskip("gguf", reason=REASON)
+llama_cpp = pytest.importorskip("llama_cpp", reason=REASON)
+
+IDS_T = (torch.arange(60) * 7 % 400).tolist()
+TEXTS = (*SENTENCES, "It's 1031 = 1,024 + 7!  Two\n\nlines,\tand a tab; naïve 'quotes' 😀")
+
+
+def runtime(file: Path):
+    settings = {"n_ctx": 64, "n_threads": 1, "logits_all": True, "verbose": False}
+    return llama_cpp.Llama(str(file), type_k=llama_cpp.GGML_TYPE_F32, type_v=llama_cpp.GGML_TYPE_F32, **settings)
+
+
+def difference(file: Path, model) -> float:
+    """Largest difference of two logits as a share of the largest one."""
+    found = runtime(file)
+    found.eval(IDS_T)
+    with torch.inference_mode():
+        expected_TV = model(torch.tensor([IDS_T])).logits[0]
+    found_TV = torch.from_numpy(found.scores[: len(IDS_T)].copy())
+    return float((found_TV - expected_TV).abs().max() / expected_TV.abs().max())
+
+
+def adapter(folder: Path, base: Path, **settings) -> Path:
+    """Train and save an adapter with plain PEFT; no manifest."""
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    targets = ["c_attn", "c_proj", "c_fc"] if model.config.model_type == "gpt2" else ["q_proj", "k_proj", "down_proj"]
+    config = LoraConfig(task_type="CAUSAL_LM", **{"target_modules": targets, "r": 4, "lora_alpha": 16, **settings})
+    model = get_peft_model(model, config)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.add_(0.05 * torch.randn_like(weight))
+    model.save_pretrained(folder, save_embedding_layers=False)
+    return folder
+
+
+VARIANTS = {
+    "lora": {},
+    "rslora": {"use_rslora": True},
+    "dora": {"use_dora": True},
+    "patterns": {"rank_pattern": {"h.1.attn.c_attn": 2, "q_proj": 2}, "alpha_pattern": {"c_fc": 64, "k_proj": 64}},
+    "untied": {"modules_to_save": ["lm_head"]},
+}
+
+
+@pytest.mark.parametrize(("kind", "bound"), [("gpt2", 5e-3), ("llama", 1e-4)])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_adapter_in_llama_cpp_says_what_plain_peft_says(tmp_path, kind, bound, variant):
+    model = tiny_gpt2() if kind == "gpt2" else tiny_llama(tie_word_embeddings=True)
+    base = save_checkpoint(tmp_path / "base", model)
+    folder = adapter(tmp_path / "adapter", base, **VARIANTS[variant])
+    export(str(folder), "gguf", tmp_path / "model.gguf", "f32", base=str(base))
+    plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), folder).eval()
+    assert difference(tmp_path / "model.gguf", plain) <= bound
+
+
+LLAMA_3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 4.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+CHANGES = {
+    "llama-3": ("llama", {"rope_parameters": LLAMA_3}),
+    "llama-linear": ("llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0}}),
+    "llama-biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
+    "llama-wide-heads": ("llama", {"head_dim": 16}),
+    "mistral": ("mistral", {"sliding_window": 80}),
+    "qwen2": ("qwen2", {}),
+    "qwen3": ("qwen3", {}),
+    "gemma": ("gemma", {"tie_word_embeddings": True}),
+    "gemma2": ("gemma2", {"tie_word_embeddings": True, "sliding_window": 8}),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_model_of_each_type_says_what_transformers_says(tmp_path, name):
+    model_type, changes = CHANGES[name]
+    ids = {"vocab_size": 400, "bos_token_id": 0, "eos_token_id": 0, "max_position_embeddings": 128}
+    model = tiny_model(model_type, AutoModelForCausalLM, **ids, **changes)
+    save_checkpoint(tmp_path / "base", model)
+    export(str(tmp_path / "base"), "gguf", tmp_path / "model.gguf", "f32")
+    assert difference(tmp_path / "model.gguf", model) <= (5e-3 if model_type.startswith("gemma") else 1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16", "q8_0"])
+def test_fewer_bits_round_each_weight_as_their_format_does(tmp_path, llama_folder, dtype):
+    export(str(llama_folder), "gguf", tmp_path / "model.gguf", dtype)
+    reader = gguf.GGUFReader(tmp_path / "model.gguf")
+    stored = next(tensor for tensor in reader.tensors if tensor.name == "blk.0.ffn_down.weight")
+    found = torch.from_numpy(gguf.dequantize(stored.data, stored.tensor_type))
+    weight = AutoModelForCausalLM.from_pretrained(llama_folder).model.layers[0].mlp.down_proj.weight.detach()
+    if dtype == "q8_0":
+        blocks = weight.reshape(weight.shape[0], -1, 32)
+        step = blocks.abs().amax(-1, keepdim=True) / 127
+        # The step itself is kept in float16.
+        assert ((found.reshape(blocks.shape) - blocks).abs() <= step * (0.5 + 127 * 2**-11) + 1e-8).all()
+    else:
+        assert found.equal(weight.to({"f16": torch.float16, "bf16": torch.bfloat16}[dtype]).float())
+
+
+def test_a_bfloat16_base_stays_bfloat16(tmp_path):
+    export("tiny-gpt", "gguf", tmp_path / "model.gguf")
+    reader = gguf.GGUFReader(tmp_path / "model.gguf")
+    assert {tensor.tensor_type.name for tensor in reader.tensors if tensor.name.startswith("token")} == {"BF16"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["builtin", "byte-level", "sentence pieces"],
+)
+def test_llama_cpp_cuts_text_as_the_tokenizer_does(tmp_path, name):
+    tokenizer = {
+        "builtin": lambda: find("tiny-gpt").tokenizer,
+        "byte-level": tiny_tokenizer,
+        "sentence pieces": sentence_piece_tokenizer,
+    }[name]()
+    save_checkpoint(tmp_path / "base", tiny_llama(vocab_size=len(tokenizer) + 3), tokenizer)
+    export(str(tmp_path / "base"), "gguf", tmp_path / "model.gguf", "f32")
+    found = llama_cpp.Llama(str(tmp_path / "model.gguf"), vocab_only=True, verbose=False)
+    for text in TEXTS:
+        assert found.tokenize(text.encode(), special=False) == tokenizer(text).input_ids
+        assert found.detokenize(tokenizer(text, add_special_tokens=False).input_ids).decode().strip() == text
+
+
+def test_what_ends_an_answer_and_the_chat_template_stand_in_the_file(tmp_path):
+    template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    tokenizer = tiny_tokenizer(chat_template=template)
+    model = tiny_llama()
+    model.generation_config.eos_token_id = [0, 5]
+    save_checkpoint(tmp_path / "base", model, tokenizer)
+    export(str(tmp_path / "base"), "gguf", tmp_path / "model.gguf")
+    reader = gguf.GGUFReader(tmp_path / "model.gguf")
+    told = [reader.get_field(f"tokenizer.{key}").contents() for key in ("ggml.eos_token_id", "ggml.eot_token_id")]
+    assert told == [0, 5]
+    assert reader.get_field("tokenizer.chat_template").contents() == template
+
+
+def test_wrong_weights_are_found_and_nothing_is_written(tmp_path, llama_folder, monkeypatch):
+    monkeypatch.setattr(gguf_file, "laid_out", lambda name, tensor, *_: tensor)
+    with pytest.raises(LorakitError, match="does not compute this model"):
+        export(str(llama_folder), "gguf", tmp_path / "model.gguf", "f32")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_export_leaves_neither_file_nor_scratch(tmp_path, llama_folder, monkeypatch):
+    folder = adapter(tmp_path / "adapter", llama_folder)
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gguf_file, "write", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        export(str(folder), "gguf", tmp_path / "model.gguf", base=str(llama_folder))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_force_replaces_a_gguf_and_nothing_else(tmp_path, llama_folder):
+    for _ in range(2):
+        export(str(llama_folder), "gguf", tmp_path / "model.gguf", force=True)
+    (tmp_path / "rows.csv").write_text("a,b\n")
+    with pytest.raises(LorakitError, match="no GGUF file, so it is not replaced"):
+        export(str(llama_folder), "gguf", tmp_path / "rows.csv", force=True)
+    assert (tmp_path / "rows.csv").read_text() == "a,b\n"

@@ -1,0 +1,84 @@
+"""What a GGUF file cannot hold is refused before any work, saying what to do; llama.cpp need not be installed."""
+
+from __future__ import annotations
+
+import pytest
+from tokenizers import Tokenizer, models, normalizers
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from conftest import save_checkpoint, tiny_gpt2, tiny_llama, tiny_tokenizer
+from lorakit.errors import LorakitError
+from lorakit.workflows import export_gguf
+from lorakit.workflows.exporting import export
+from model_types import tiny_model
+
+IDS = {"vocab_size": 400, "bos_token_id": 0, "eos_token_id": 0}
+
+
+def unigram():
+    pieces = [("<unk>", 0.0), ("</s>", 0.0), *((character, -1.0) for character in "abc")]
+    backend = Tokenizer(models.Unigram(pieces, unk_id=0))
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", unk_token="<unk>")
+
+
+def lower():
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    return tokenizer
+
+
+MODELS = {
+    "an exact GELU": (lambda: tiny_gpt2(activation_function="gelu"), None, "gelu_new or gelu_pytorch_tanh"),
+    "unscaled attention": (lambda: tiny_gpt2(scale_attn_weights=False), None, "divides the scores of attention"),
+    "scaled positions": (
+        lambda: tiny_llama(rope_parameters={"rope_type": "dynamic", "rope_theta": 500.0, "factor": 2.0}),
+        None,
+        "scale positions",
+    ),
+    "an untied Gemma": (
+        lambda: tiny_model("gemma", AutoModelForCausalLM, **IDS, tie_word_embeddings=False),
+        None,
+        "no output layer apart from the embeddings",
+    ),
+    "another order of windows": (
+        lambda: tiny_model("gemma2", AutoModelForCausalLM, **IDS, layer_types=["full_attention", "sliding_attention"]),
+        None,
+        "every second layer",
+    ),
+    "a short window": (
+        lambda: tiny_model("mistral", AutoModelForCausalLM, **IDS),
+        None,
+        "does not attend to windows, and this model to one of 4 tokens",
+    ),
+    "another type": (lambda: tiny_model("opt", AutoModelForCausalLM, **IDS), None, "knows models of type gpt2, llama"),
+    "pieces by probability": (tiny_llama, unigram, "its model is Unigram, not BPE"),
+    "text in lower case": (tiny_llama, lower, "does not cut text as this tokenizer does"),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_that_llama_cpp_lacks_is_refused(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(export_gguf, "_check_installed", lambda: None)
+    make, tokenizer, said = MODELS[name]
+    save_checkpoint(tmp_path / "base", make(), None if tokenizer is None else tokenizer())
+    with pytest.raises(LorakitError, match=said):
+        export(str(tmp_path / "base"), "gguf", tmp_path / "model.gguf")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["base"]
+
+
+@pytest.mark.parametrize("target", ["tiny-bert", "tiny-t5"])
+def test_a_model_that_does_not_go_on_with_text_is_refused(tmp_path, target):
+    with pytest.raises(LorakitError, match="GGUF holds models that write text"):
+        export(target, "gguf", tmp_path / "model.gguf")
+
+
+def test_parts_are_refused(tmp_path):
+    with pytest.raises(LorakitError, match="GGUF is one file"):
+        export("tiny-gpt", "gguf", tmp_path / "model.gguf", shard_size=1000)
+
+
+def test_a_missing_library_is_answered_with_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(export_gguf, "find_spec", lambda name: None)
+    with pytest.raises(LorakitError, match=r"pip install 'lorakit\[export\]'"):
+        export("tiny-gpt", "gguf", tmp_path / "model.gguf")
+    assert list(tmp_path.iterdir()) == []
