@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,14 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from conftest import SENTENCES, save_checkpoint, tiny_gpt2, tiny_llama, tiny_tokenizer
+from conftest import PAIRS, SENTENCES, save_checkpoint, tiny_gpt2, tiny_llama, tiny_tokenizer
+from lorakit.adapters.bundle import open_target
 from lorakit.adapters.export import gguf_file
 from lorakit.checkpoints.finding import find
 from lorakit.errors import LorakitError
 from lorakit.workflows.exporting import export
 from model_types import tiny_model
+from runs import train
 from sentence_pieces import sentence_piece_tokenizer
 
 REASON = "llama.cpp is not installed: pip install 'lorakit[export]'"
@@ -25,18 +28,18 @@ IDS_T = (torch.arange(60) * 7 % 400).tolist()
 TEXTS = (*SENTENCES, "It's 1031 = 1,024 + 7!  Two\n\nlines,\tand a tab; naïve 'quotes' 😀")
 
 
-def runtime(file: Path):
-    settings = {"n_ctx": 64, "n_threads": 1, "logits_all": True, "verbose": False}
+def runtime(file: Path, pairs: Path | None = None):
+    settings = {"lora_path": pairs and str(pairs), "n_ctx": 64, "n_threads": 1, "logits_all": True, "verbose": False}
     return llama_cpp.Llama(str(file), type_k=llama_cpp.GGML_TYPE_F32, type_v=llama_cpp.GGML_TYPE_F32, **settings)
 
 
-def difference(file: Path, model) -> float:
+def difference(file: Path, model, ids_T=IDS_T, pairs: Path | None = None) -> float:
     """Largest difference of two logits as a share of the largest one."""
-    found = runtime(file)
-    found.eval(IDS_T)
+    found = runtime(file, pairs)
+    found.eval(ids_T)
     with torch.inference_mode():
-        expected_TV = model(torch.tensor([IDS_T])).logits[0]
-    found_TV = torch.from_numpy(found.scores[: len(IDS_T)].copy())
+        expected_TV = model(torch.tensor([ids_T])).logits[0]
+    found_TV = torch.from_numpy(found.scores[: len(ids_T)].copy())
     return float((found_TV - expected_TV).abs().max() / expected_TV.abs().max())
 
 
@@ -73,6 +76,29 @@ def test_an_adapter_in_llama_cpp_says_what_plain_peft_says(tmp_path, kind, bound
     export(str(folder), "gguf", tmp_path / "model.gguf", "f32", base=str(base))
     plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), folder).eval()
     assert difference(tmp_path / "model.gguf", plain) <= bound
+
+
+@pytest.mark.parametrize(("kind", "bound"), [("gpt2", 5e-3), ("llama", 1e-4)])
+@pytest.mark.parametrize("variant", ["lora", "rslora", "patterns"])
+def test_pairs_on_their_base_in_llama_cpp_say_what_plain_peft_says(tmp_path, kind, bound, variant):
+    base = save_checkpoint(tmp_path / "base", tiny_gpt2() if kind == "gpt2" else tiny_llama())
+    folder = adapter(tmp_path / "adapter", base, **VARIANTS[variant])
+    export(str(folder), "gguf-lora", tmp_path / "pairs.gguf", base=str(base))
+    export(str(base), "gguf", tmp_path / "base.gguf", "f32")
+    plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), folder).eval()
+    assert difference(tmp_path / "base.gguf", plain, pairs=tmp_path / "pairs.gguf") <= bound
+
+
+def test_new_tokens_are_words_of_the_file(tmp_path):
+    base = save_checkpoint(tmp_path / "base", tiny_llama(max_position_embeddings=128))
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(f"{json.dumps(pair, ensure_ascii=False)}\n" for pair in PAIRS), encoding="utf-8")
+    values = {"model__add_tokens": ["Dahlia", "강남"], "optim__learning_rate": 1e-2, "train__max_steps": 3}
+    folder = train(tmp_path / "run", base, rows, **values).folder
+    export(str(folder), "gguf", tmp_path / "model.gguf", "f32")
+    assert runtime(tmp_path / "model.gguf").tokenize(b"Dahlia", special=False) == [400]
+    model = open_target(str(folder)).load()
+    assert difference(tmp_path / "model.gguf", model, [5, 400, 17, 401, 9, 400]) <= 1e-4
 
 
 LLAMA_3 = {

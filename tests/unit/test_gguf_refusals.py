@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models, normalizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -82,3 +83,24 @@ def test_a_missing_library_is_answered_with_what_to_install(tmp_path, monkeypatc
     with pytest.raises(LorakitError, match=r"pip install 'lorakit\[export\]'"):
         export("tiny-gpt", "gguf", tmp_path / "model.gguf")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"use_dora": True}, "also holds .*lora_magnitude_vector.*use --to gguf, which merges it"),
+        ({"modules_to_save": ["lm_head"]}, "also holds .*lm_head"),
+        ({"target_modules": ["lm_head"]}, "no pairs on embeddings and output layers"),
+    ],
+)
+def test_an_adapter_that_is_more_than_pairs_is_refused_alone(tmp_path, llama_folder, settings, said):
+    config = LoraConfig(task_type="CAUSAL_LM", r=2, **{"target_modules": ["q_proj"], **settings})
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(llama_folder), config)
+    model.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    with pytest.raises(LorakitError, match=said):
+        export(str(tmp_path / "adapter"), "gguf-lora", tmp_path / "pairs.gguf", base=str(llama_folder))
+
+
+def test_a_whole_model_is_no_adapter(tmp_path):
+    with pytest.raises(LorakitError, match="is no LoRA adapter"):
+        export("tiny-gpt", "gguf-lora", tmp_path / "pairs.gguf")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lorakit.checkpoints.folders import check_destination, whole_folder
+from lorakit.checkpoints.folders import check_destination, scratch_folder, whole_file, whole_folder
 from lorakit.checkpoints.hashes import check_hashes
 from lorakit.errors import CheckpointError
 
@@ -105,3 +105,18 @@ def test_a_disk_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeyp
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(CheckpointError, match=f"{tmp_path} cannot be written; give -o a folder that can"):
         check_destination(tmp_path / "deep" / "out")
+
+
+def test_a_scratch_folder_is_gone_and_what_is_written_beside_it_stays(tmp_path):
+    with whole_file(tmp_path / "model") as aside:
+        aside.write_text("half")
+        with scratch_folder(tmp_path / "model") as scratch:
+            (scratch / "on the way").write_text("way")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("model", "half")]
+
+
+def test_a_scratch_folder_of_a_killed_process_is_swept(tmp_path):
+    left = tmp_path / ".model.scratch.new-99999999"
+    left.mkdir()
+    with scratch_folder(tmp_path / "model"):
+        assert not left.exists()

@@ -21,7 +21,13 @@ _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 def export(
     target: Annotated[str, typer.Argument(metavar="TARGET", help="Run, adapter or model: folder, .lora file, Hub id.")],
-    to: Annotated[str, typer.Option(metavar="FORMAT", help="safetensors (a merged folder for transformers, vLLM).")],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT",
+            help="safetensors (merged, for transformers and vLLM), gguf (merged, for llama.cpp), gguf-lora (alone).",
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="New folder or file for the result.")],
     dtype: Annotated[
         str | None,
@@ -40,7 +46,7 @@ def export(
 ) -> None:
     """Write a run or adapter in the format of another program, read back there and compared before it is there.
 
-    Example: lorakit export runs/answers --to safetensors --dtype bf16 -o answers-bf16
+    Example: lorakit export runs/answers --to gguf --dtype q8_0 -o answers.gguf
     """
     from lorakit.workflows.exporting import export as work
 

@@ -40,7 +40,7 @@ class Gguf:
     """Writes one GGUF file that llama.cpp, and what is built on it, loads."""
 
     folder = False
-    dtypes = ("float32", "bfloat16", "float16", "q8_0")
+    dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16", "q8_0")
 
     def __init__(self, order: Order) -> None:
         self.order = order
@@ -70,22 +70,31 @@ class Gguf:
     def write(self, place: Path) -> None:
         """Fold the adapter in beside the output, and write what comes of it."""
         with self._merged() as source:
-            whole = finding.open_folder(Located(source, f"local:{self.order.output.stem}"))
-            config = whole.skeleton(self.target.head).config
-            vocabulary = vocabulary_of(self.target.tokenizer, self._rows)
-            gguf_file.write(place, source, config, self._architecture, vocabulary, self._words(), self._dtype)
+            self._write_model(place, source, self._dtype)
+
+    def _write_model(self, place: Path, source: Path, dtype: str) -> None:
+        whole = finding.open_folder(Located(source, f"local:{self.order.output.stem}"))
+        config = whole.skeleton(self.target.head).config
+        vocabulary = vocabulary_of(self.target.tokenizer, self._rows)
+        gguf_file.write(place, source, config, self._architecture, vocabulary, self._words(), dtype)
 
     def verify(self, place: Path) -> Proof:
         """Load the file in llama.cpp: it must cut text, score, stop and write as the target does."""
-        from lorakit.adapters.export.llama_cpp import Model
-
         probes = probes_for(self.target, self.order.data, room=NEW_TOKENS)
         longest = min(self._positions, max(len(example.ids) for example in probes.examples) + NEW_TOKENS)
-        with contextlib.closing(Model(place, longest)) as model:
+        with self._loaded(place, longest) as model:
             self._check_words(model)
             agreement = agree(self.target, probes, model, longest, self._architecture.bound)
         self._check(agreement)
         return self._proof(model.name, probes, agreement)
+
+    @contextlib.contextmanager
+    def _loaded(self, place: Path, longest: int) -> Iterator[Model]:
+        """Give what was written, loaded by llama.cpp."""
+        from lorakit.adapters.export.llama_cpp import Model
+
+        with contextlib.closing(Model(place, longest)) as model:
+            yield model
 
     @cached_property
     def _architecture(self) -> Architecture:

@@ -5,7 +5,7 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from lorakit.adapters.export.gguf_architectures import (
     rope_factors,
 )
 from lorakit.adapters.export.gguf_vocabulary import Vocabulary
+from lorakit.adapters.surgery import Pair
 from lorakit.checkpoints import weights
 from lorakit.errors import CheckpointError
 
@@ -141,7 +142,7 @@ def _write_tensors(
     import numpy
 
     places = {name: place for name, place in weights.layout(source).items() if is_kept(name, config)}
-    known = gguf.get_tensor_name_map(_number_of(architecture), numbers.layers)
+    known = names_of(architecture, numbers)
     names = {name: known.get_name(name, try_suffixes=(".weight", ".bias")) for name in places}
     lost = sorted(name for name, told in names.items() if told is None)
     if lost:
@@ -166,10 +167,12 @@ def _write_tensors(
         writer.write_tensor_data(factors.numpy())
 
 
-def _number_of(architecture: Architecture) -> Any:
+def names_of(architecture: Architecture, numbers: Numbers) -> Any:
+    """Return the `gguf` library's map from names in checkpoints to names in GGUF."""
     import gguf
 
-    return next(number for number, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture.name)
+    number = next(number for number, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture.name)
+    return gguf.get_tensor_name_map(number, numbers.layers)
 
 
 def _kind(name: str, shape: Sequence[int], dtype: str) -> GGMLQuantizationType:
@@ -181,3 +184,46 @@ def _kind(name: str, shape: Sequence[int], dtype: str) -> GGMLQuantizationType:
     if dtype == "q8_0" and shape[-1] % _BLOCK:
         return gguf.GGMLQuantizationType.F16
     return gguf.GGMLQuantizationType[_KINDS[dtype]]
+
+
+def write_adapter(
+    file: Path, pairs: Mapping[str, Pair], architecture: Architecture, numbers: Numbers, name: str, dtype: str
+) -> None:
+    """Write LoRA pairs as a GGUF file that llama.cpp puts on their base.
+
+    Scales are in the second factor; an alpha of 0 tells llama.cpp to add none.
+
+    Args:
+        file: Written in place; call it inside `folders.whole_file`.
+        pairs: By the base's name of the layer.
+        architecture: Of the base.
+        numbers: Of the base.
+        name: What the file calls itself.
+        dtype: ``float32``, ``float16`` or ``bfloat16``.
+
+    Raises:
+        CheckpointError: llama.cpp has no place for a layer.
+    """
+    import gguf
+
+    writer = gguf.GGUFWriter(file, architecture.name)
+    try:
+        writer.add_type(gguf.GGUFType.ADAPTER)
+        writer.add_name(name)
+        writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+        writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, 0.0)
+        known = names_of(architecture, numbers)
+        kind = gguf.GGMLQuantizationType[_KINDS[dtype]]
+        for layer, pair in pairs.items():
+            place = known.get_name(layer)
+            if place is None:
+                raise CheckpointError(f"llama.cpp's {architecture.name} has no place for {layer!r}.")
+            up_OR = laid_out(f"{layer}.lora", pair.up_OR.float() * pair.scale, architecture, numbers)
+            for end, factor in (("lora_a", pair.down_RI.float()), ("lora_b", up_OR)):
+                stored = gguf.quantize(factor.contiguous().numpy(), kind)
+                writer.add_tensor(f"{place}.weight.{end}", stored, raw_dtype=kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+    finally:
+        writer.close()

@@ -20,12 +20,13 @@ class Model:
     Args:
         file: GGUF.
         longest: Tokens that a text may have.
+        adapter: GGUF of an adapter to put on it.
 
     Raises:
         CheckpointError: llama.cpp does not load it.
     """
 
-    def __init__(self, file: Path, longest: int) -> None:
+    def __init__(self, file: Path, longest: int, adapter: Path | None = None) -> None:
         from llama_cpp import GGML_TYPE_F32, Llama, __version__
 
         self.name = f"llama.cpp (llama-cpp-python {__version__})"
@@ -40,6 +41,7 @@ class Model:
                 n_threads=1,
                 n_threads_batch=1,
                 logits_all=True,
+                lora_path=None if adapter is None else str(adapter),
                 type_k=GGML_TYPE_F32,
                 type_v=GGML_TYPE_F32,
                 verbose=False,
