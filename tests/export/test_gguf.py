@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from tokenizers import Regex, pre_tokenizers
 from transformers import AutoModelForCausalLM
 
 from conftest import PAIRS, SENTENCES, save_checkpoint, tiny_gpt2, tiny_llama, tiny_tokenizer
@@ -154,16 +155,31 @@ def test_a_bfloat16_base_stays_bfloat16(tmp_path):
     assert {tensor.tensor_type.name for tensor in reader.tensors if tensor.name.startswith("token")} == {"BF16"}
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["builtin", "byte-level", "sentence pieces"],
-)
+WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def cut_by(pattern: str):
+    """A byte-level tokenizer that cuts text by a pattern first."""
+    tokenizer = tiny_tokenizer()
+    split = pre_tokenizers.Split(Regex(pattern), "isolated")
+    spelled = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, spelled])
+    return tokenizer
+
+
+TOKENIZERS = {
+    "builtin": lambda: find("tiny-gpt").tokenizer,
+    "byte-level": tiny_tokenizer,
+    "llama-3": lambda: cut_by(WORDS + r"\p{N}{1,3}" + REST),
+    "qwen2": lambda: cut_by(WORDS + r"\p{N}" + REST),
+    "sentence pieces": sentence_piece_tokenizer,
+}
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
 def test_llama_cpp_cuts_text_as_the_tokenizer_does(tmp_path, name):
-    tokenizer = {
-        "builtin": lambda: find("tiny-gpt").tokenizer,
-        "byte-level": tiny_tokenizer,
-        "sentence pieces": sentence_piece_tokenizer,
-    }[name]()
+    tokenizer = TOKENIZERS[name]()
     save_checkpoint(tmp_path / "base", tiny_llama(vocab_size=len(tokenizer) + 3), tokenizer)
     export(str(tmp_path / "base"), "gguf", tmp_path / "model.gguf", "f32")
     found = llama_cpp.Llama(str(tmp_path / "model.gguf"), vocab_only=True, verbose=False)
