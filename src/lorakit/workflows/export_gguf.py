@@ -80,7 +80,7 @@ class Gguf:
 
     def verify(self, place: Path) -> Proof:
         """Load the file in llama.cpp: it must cut text, score, stop and write as the target does."""
-        probes = probes_for(self.target, self.order.data, room=NEW_TOKENS)
+        probes = probes_for(self.target, self.order.data)
         longest = min(self._positions, max(len(example.ids) for example in probes.examples) + NEW_TOKENS)
         with self._loaded(place, longest) as model:
             self._check_words(model)

@@ -18,9 +18,9 @@ from lorakit.checkpoints.weights import Place
 from lorakit.errors import LorakitError
 from lorakit.methods.lora import TASK_TYPES
 from lorakit.methods.targets import linear_layers
-from lorakit.workflows.difference import Trained, open_trained
 from lorakit.workflows.rewriting import Cost, rewrite
 from lorakit.workflows.surgery import Cut, choice, cut_of
+from lorakit.workflows.trained_weights import Trained, open_trained
 
 if TYPE_CHECKING:
     from torch import Tensor
