@@ -116,7 +116,7 @@ def test_a_scratch_folder_is_gone_and_what_is_written_beside_it_stays(tmp_path):
 
 
 def test_a_scratch_folder_of_a_killed_process_is_swept(tmp_path):
-    left = tmp_path / ".model.scratch.new-99999999"
+    left = tmp_path / ".model.parts.new-99999999"
     left.mkdir()
     with scratch_folder(tmp_path / "model"):
         assert not left.exists()

@@ -64,6 +64,11 @@ def output_layer(model: Any) -> nn.Module:
     return cast(nn.Module, model.get_output_embeddings())
 
 
+def scores_words(model: Any) -> bool:
+    """Whether a model has a layer that scores the vocabulary; not so where it scores labels or places."""
+    return hasattr(model, "get_output_embeddings") and model.get_output_embeddings() is not None
+
+
 def prove_last(model: Any) -> bool:
     """Find out whether the scores of `model` are what its output layer returns; then `loss_in_parts` may take them.
 
@@ -73,7 +78,7 @@ def prove_last(model: Any) -> bool:
     Args:
         model: In the state in which it will learn; its random numbers stay as they are.
     """
-    layer = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    layer = output_layer(model) if scores_words(model) else None
     if type(layer) is not nn.Linear:
         return False
     seen: list[Tensor] = []

@@ -83,7 +83,7 @@ class Signals:
         if not self._remembering:
             raise Interrupted(number, f"stopped by {signal.Signals(number).name}; {self.consequence}.")
         if self.number is not None:
-            sys.stderr.write("\nleft at once; what was saved before stays.\n")
+            sys.stderr.write(f"\nleft at once; {self.consequence}.\n")
             sys.stderr.flush()
             os._exit(128 + number)
         self.number = number

@@ -101,7 +101,8 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int, sharded:
     if recipe.train.dropout is None and recipe.method.name in ("freeze", "delta"):
         silence_frozen(model, checkpoint.family)
     precision, precision_note = choose(recipe.train.dtype, device)
-    taken = quicken(model, recipe.speed, precision, not packing_note)
+    taken = (f"base in {width}",) if width is not None else ()
+    taken += quicken(model, recipe.speed, precision, not packing_note)
     to_come = memory.gradients_and_moments(model)
     if sharded:
         to_come = (to_come + memory.weights(model)) // world
@@ -140,7 +141,8 @@ def quicken(model: nn.Module, speed: SpeedSettings, precision: Precision, packed
     taken = []
     if speed.activations and activations.fuse(model):
         taken.append("activations")
-    if speed.logits:
+    if speed.logits and logits.scores_words(model):
+        taken.append("logits")
         logits.prove_last(model)
     if precision == "bfloat16":
         lower_frozen(model)

@@ -124,11 +124,8 @@ def _manifest(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: S
     checkpoint, recipe = rows.checkpoint, loaded.recipe
     speed = [f"precision {built.precision} ({built.precision_note})"]
     speed.append("varlen" if built.packed else f"no varlen: {built.packing_note}")
-    if recipe.speed.logits:
-        speed.append("logits")
     speed.extend(built.taken)
-    if width := getattr(recipe.method, "quantize_base", None):
-        speed.append(f"base in {width}")
+    speed.extend(f"no {name}: switched off" for name, taken in recipe.speed if taken is False and name != "varlen")
     if rows.recalled:
         speed.append("tokens")
     if run.frontier is not None:

@@ -66,8 +66,18 @@ def encoded(
                 raise CheckpointError("their files changed meanwhile.")
         caches.make_room(place.parent, recipe.speed.tokens_gb * 1e9)
     except (CheckpointError, OSError) as error:
-        return _recalled(place) or encode(recipe, target, make), f"encoded rows are not kept: {error}"
+        return _recalled(place) or encode(recipe, target, make), _not_kept(place.parent, error)
     return made, f"encoded rows are kept for later starts in {place}"
+
+
+def _not_kept(folder: Path, error: Exception) -> str:
+    """Return why encoded rows are not kept, and what to do."""
+    if not isinstance(error, OSError):
+        return f"encoded rows are not kept: {error}"
+    return (
+        f"encoded rows are not kept: {folder} cannot be written ({error.strerror}). Set LORAKIT_CACHE to a folder that "
+        "can be, or speed.tokens to false"
+    )
 
 
 def _recalled(place: Path) -> Encoded | None:

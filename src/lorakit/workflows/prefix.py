@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lorakit.workflows.preparing import Rows
 
 FOLDER = "frontier"
+_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 """Name of the folder inside a run folder, for as long as the run lasts."""
 
 
@@ -58,7 +59,8 @@ def frontier_of(run: Run, recipe: Recipe, rows: Rows) -> tuple[Frontier | None, 
     learned = len(run.plan.examples)
     run.plan, run.evaluation = replace(run.plan, examples=examples[:learned]), examples[learned:]
     once = sum(stretch.blocks for stretch in frontier.stretches)
-    told = f"{frontier.bytes / 1e9:.1f} GB" if frontier.bytes >= 1e9 else f"{frontier.bytes / 1e6:.0f} MB"
+    size, unit = next((size, unit) for size, unit in _UNITS if frontier.bytes >= size or unit == "kB")
+    told = f"{frontier.bytes / size:.1f} {unit}"
     rest = f"; {_computed(total - once, reason)}" if reason else ""
     return frontier, (
         f"{_blocks(once)} computed once: what comes out of them, {told}, is kept in "
