@@ -66,7 +66,7 @@ def output_layer(model: Any) -> nn.Module:
 
 def scores_words(model: Any) -> bool:
     """Whether a model has a layer that scores the vocabulary; not so where it scores labels or places."""
-    return hasattr(model, "get_output_embeddings") and model.get_output_embeddings() is not None
+    return getattr(model, "get_output_embeddings", lambda: None)() is not None
 
 
 def prove_last(model: Any) -> bool:
