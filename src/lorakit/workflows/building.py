@@ -101,8 +101,8 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int, sharded:
     if recipe.train.dropout is None and recipe.method.name in ("freeze", "delta"):
         silence_frozen(model, checkpoint.family)
     precision, precision_note = choose(recipe.train.dtype, device)
-    taken = (f"base in {width}",) if width is not None else ()
-    taken += quicken(model, recipe.speed, precision, not packing_note)
+    rounded = [f"base in {width}"] if width is not None else []
+    taken = (*rounded, *quicken(model, recipe.speed, precision, not packing_note))
     to_come = memory.gradients_and_moments(model)
     if sharded:
         to_come = (to_come + memory.weights(model)) // world
