@@ -147,7 +147,7 @@ def test_a_run_takes_it_says_so_and_is_read_back_exactly(tmp_path, calls, gpt2_f
     settings = {"method": method, **EXACT}
     fast = train(tmp_path / "fast", gpt2_folder, pairs_file, **settings)
     assert calls
-    assert fast.prepared.built.taken == ("activations", "products")
+    assert fast.prepared.built.taken == ("activations", "logits", "products")
     assert fast.finished.difference == 0.0
     calls.clear()
     plain = train(tmp_path / "plain", gpt2_folder, pairs_file, speed__products=False, **settings)
