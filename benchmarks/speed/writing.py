@@ -58,9 +58,8 @@ def lorakit_generate(texts: Sequence[str], tokens: int, options: dict[str, Any],
     from lorakit.workflows.generating import open_writer
 
     quantize = options.get("quantize")
-    writer = open_writer(
-        materials.model(GPT, root), device="cpu", dtype=options.get("dtype", "float32" if quantize else "auto")
-    )
+    dtype = options.get("dtype", "float32" if quantize else "auto")
+    writer = open_writer(materials.model(GPT, root), device="cpu", dtype=dtype, quantize=quantize)
     note = writer.quantize(texts) if quantize else ""
     watch = Stopwatch()
     writer.write(texts, DecodingSettings(max_new_tokens=WARM))

@@ -8,6 +8,8 @@ from conftest import tiny_gpt2, tiny_llama
 from lorakit.generation.decoding import decode
 from lorakit.generation.settings import DecodingSettings
 from lorakit.generation.speculation import LONGEST, Drafter, PromptLookup, RoundedDrafts
+from lorakit.workflows.generating import open_writer
+from lorakit.workflows.speeding import FastPaths
 
 MODELS = {
     "gpt2": tiny_gpt2,
@@ -109,3 +111,22 @@ def test_a_draft_leaves_the_exact_weights_in_place():
     before = model(torch.tensor([PROMPT])).logits
     decode(model, [PROMPT], DecodingSettings(max_new_tokens=12), (), drafter=rounded(model))
     assert torch.equal(model(torch.tensor([PROMPT])).logits, before)
+
+
+@pytest.fixture
+def writer():
+    return open_writer("tiny-gpt", device="cpu", dtype="float32")
+
+
+def test_a_writer_that_is_put_in_8_bits_after_drafts_were_prepared_writes_on(writer, monkeypatch):
+    """What is rounded has no weights of its own any more, of which drafts could be made."""
+    monkeypatch.setattr(RoundedDrafts, "WARM", 0)
+    writer.paths = FastPaths(drafter=RoundedDrafts(writer.model))
+    writer.quantize(["Once"])
+    assert len(writer.write(["Once"], DecodingSettings(max_new_tokens=8))[0].ids) > 1
+
+
+def test_a_writer_in_8_bits_keeps_drafts_from_the_prompt(writer):
+    writer.paths = FastPaths(drafter=PromptLookup())
+    writer.quantize(["Once"])
+    assert isinstance(writer.paths.drafter, PromptLookup)

@@ -83,6 +83,8 @@ class Writer:
 
     def quantize(self, prompts: Sequence[Prompt]) -> str:
         """Hold weights in 8 bits from now on; return what that changes, measured on `prompts`."""
+        # Drafts in 8 bits would read the same bytes as the model itself then.
+        self.paths = self.paths.without_rounded_drafts()
         return quantizing.quantize(self.model, [self.encode_any(prompt) for prompt in prompts], self.limit)
 
     def write(

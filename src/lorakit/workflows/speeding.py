@@ -47,6 +47,12 @@ class FastPaths:
     told: tuple[str, ...] = ()
     """Those that are taken, in words, and why one is not; drafts and captured steps are counted as they come."""
 
+    def without_rounded_drafts(self) -> FastPaths:
+        """Return these for a model that is held in 8 bits itself."""
+        from lorakit.generation.speculation import RoundedDrafts
+
+        return replace(self, drafter=None) if isinstance(self.drafter, RoundedDrafts) else self
+
 
 def fast_paths(model: PreTrainedModel, *, fast: bool, quantized: bool, speculate: str | None) -> FastPaths:
     """Take the fast paths of the place where `model` is.
