@@ -49,6 +49,20 @@ def trained_run(folder: Path, base: Checkpoint, settings, form: str, seed: int =
     return model.eval()
 
 
+def plain_adapter(folder: Path, model) -> Path:
+    """Write a LoRA of rank 2 on `q_proj`, no longer at its start, by PEFT alone."""
+    from peft import LoraConfig, get_peft_model
+
+    adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], r=2))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.05)
+    adapted.save_pretrained(folder, save_embedding_layers=False)
+    return folder
+
+
 FORMS = {
     "lora": (LoraSettings(dora=True), "lora"),
     "head": (HeadSettings(), "changed"),

@@ -26,6 +26,14 @@ SENTENCES = (
 )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """What is kept for later starts stays out of the user's own folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LORAKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 def tiny_tokenizer(vocab_size: int = 400, chat_template: str | None = None):
     """Byte-level BPE trained on five sentences; `<|endoftext|>` is BOS, EOS and pad at once, as in GPT-2."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
+from bundles import plain_adapter
 from conftest import tiny_llama
 from lorakit.adapters.export import shards
 from lorakit.cli.main import app
@@ -26,15 +26,7 @@ IDS_BT = torch.arange(40).reshape(2, 20) * 7 % 400
 
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("adapters") / "adapter"
-    model = get_peft_model(tiny_llama(), LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], r=2))
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(std=0.05)
-    model.save_pretrained(folder, save_embedding_layers=False)
-    return folder
+    return plain_adapter(tmp_path_factory.mktemp("adapters") / "adapter", tiny_llama())
 
 
 def test_a_folder_in_parts_is_what_merge_writes_in_one(adapter, llama_folder, tmp_path):

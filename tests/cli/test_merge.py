@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from peft import LoraConfig, get_peft_model
 
+from bundles import plain_adapter
 from conftest import tiny_llama
 from lorakit import __main__ as program
 from lorakit.errors import CheckpointError
@@ -23,15 +22,7 @@ def lorakit(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("adapters") / "adapter"
-    model = get_peft_model(tiny_llama(), LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], r=2))
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(std=0.05)
-    model.save_pretrained(folder, save_embedding_layers=False)
-    return folder
+    return plain_adapter(tmp_path_factory.mktemp("adapters") / "adapter", tiny_llama())
 
 
 def test_merge_prints_the_folder_on_stdout_and_the_proof_on_stderr(adapter, llama_folder, tmp_path):

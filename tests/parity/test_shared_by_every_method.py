@@ -22,13 +22,6 @@ METHODS = {"freeze": {"name": "freeze", "blocks": 1}, "head": "head", "full": "f
 ONE_TOKEN = torch.tensor([[7, 5, 9, 3]])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LORAKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory) -> Workshop:
     return Workshop.filled(tmp_path_factory.mktemp("shop"))

@@ -22,13 +22,6 @@ IDS_BT = torch.arange(40).reshape(2, 20) * 7 % 400
 SHORT = DecodingSettings(max_new_tokens=6)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LORAKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A run of each method on tiny-gpt, and each as a file."""

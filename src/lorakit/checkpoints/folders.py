@@ -36,17 +36,10 @@ def whole_folder(destination: Path, force: bool = False, own: bool = False) -> I
     destination = _named(destination)
     if not own:
         check_destination(destination, force)
-    with _plain_errors(destination), _signals_raise():
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(destination)
-        aside = _beside(destination, "new")
-        try:
-            aside.mkdir()
-            yield aside
-            write_hashes(aside)
-            _put_in_place(aside, destination)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    with _folder_aside(destination) as aside:
+        yield aside
+        write_hashes(aside)
+        _put_in_place(aside, destination)
 
 
 @contextlib.contextmanager
@@ -76,11 +69,18 @@ def whole_file(destination: Path) -> Iterator[Path]:
 def scratch_folder(destination: Path) -> Iterator[Path]:
     """Give a folder beside a file that is to be written, for what it is made from; it is gone when the block ends."""
     # Under another name than the file's own, whose leftovers are swept when it is written.
-    parts = _named(destination).with_name(f"{_named(destination).name}.parts")
+    destination = _named(destination)
+    with _folder_aside(destination.with_name(f"{destination.name}.parts")) as aside:
+        yield aside
+
+
+@contextlib.contextmanager
+def _folder_aside(destination: Path) -> Iterator[Path]:
+    """Give an empty folder beside `destination`, gone when the block ends unless it was renamed into place."""
     with _plain_errors(destination), _signals_raise():
-        parts.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(parts)
-        aside = _beside(parts, "new")
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(destination)
+        aside = _beside(destination, "new")
         try:
             aside.mkdir()
             yield aside

@@ -184,20 +184,12 @@ def spectra(cuts: Sequence[Cut]) -> RenderableType:
 
 def show_cost(cost: Cost, rows: Sequence[tuple[str, str]] = ()) -> None:
     """Show what was written, and what it loses."""
-    from rich.table import Table
-    from rich.text import Text
-
     for note in cost.notes:
         screen.say(note, style="yellow")
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="dim")
-    table.add_column()
-    for name, value in (*rows, ("written", f"{cost.parameters:,} numbers, {cost.size / 1e6:,.2f} MB")):
-        table.add_row(name, Text(screen.safe(value)))
-    for name, loss in (cost.before or {}).items():
-        table.add_row(f"loss of {screen.safe(name)}", f"{loss:.4f} nats on {counted(cost.rows, 'row')}")
+    on_rows = counted(cost.rows, "row")
+    before = [(f"loss of {name}", f"{loss:.4f} nats on {on_rows}") for name, loss in (cost.before or {}).items()]
+    after = ("loss", "not measured; give rows with --data")
     if cost.after is not None:
-        table.add_row("loss of the result", f"{cost.after:.4f} nats")
-    else:
-        table.add_row("loss", "not measured; give rows with --data")
-    screen.console().print(table)
+        after = ("loss of the result", f"{cost.after:.4f} nats")
+    written = ("written", f"{cost.parameters:,} numbers, {cost.size / 1e6:,.2f} MB")
+    screen.console().print(screen.facts([*rows, written, *before, after]))

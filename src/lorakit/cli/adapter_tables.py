@@ -31,11 +31,7 @@ _MOST_LABELS = 20
 
 def told(facts: Facts) -> list[RenderableType]:
     """Return the tables of one target."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    for name, value in _rows(facts):
-        table.add_row(name, Text(screen.safe(value)))
+    table = screen.facts(_rows(facts))
     return [table, "", _layers(facts.layers)] if facts.layers else [table]
 
 

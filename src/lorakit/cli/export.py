@@ -69,13 +69,7 @@ def _bytes(text: str) -> int:
 
 
 def _show(done: Exported) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
     proof = done.proof
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="dim")
-    table.add_column()
     rows = [
         ("written", f"{done.size / 1e6:,.1f} MB in {proof.dtype}"),
         ("read by", proof.runtime),
@@ -84,6 +78,4 @@ def _show(done: Exported) -> None:
         *([] if proof.same_text is None else [("same greedy text", f"{proof.same_text:.0%}")]),
         ("loss", f"{proof.loss_before:.4f} → {proof.loss_after:.4f}"),
     ]
-    for name, value in rows:
-        table.add_row(name, Text(value))
-    screen.console().print(table)
+    screen.console().print(screen.facts(rows))

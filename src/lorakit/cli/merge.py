@@ -56,12 +56,6 @@ def merge(
 
 
 def _show(report: MergeReport) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="dim")
-    table.add_column()
     rows = [
         ("merged model", f"{report.size / 1e6:,.1f} MB in {report.dtype}"),
         ("compared with", f"base and adapter in float32, on {counted(report.probes, 'text')} ({report.origin})"),
@@ -71,9 +65,7 @@ def _show(report: MergeReport) -> None:
         *_text(report),
         ("loss", f"{report.loss_before:.4f} → {report.loss_after:.4f}"),
     ]
-    for name, value in rows:
-        table.add_row(name, Text(value))
-    screen.console().print(table)
+    screen.console().print(screen.facts(rows))
 
 
 def _text(report: MergeReport) -> list[tuple[str, str]]:

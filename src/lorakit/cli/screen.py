@@ -6,12 +6,13 @@ import io
 import os
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.table import Table
 
 ACCENT = "cyan"
 """The one accent colour."""
@@ -63,6 +64,19 @@ def show(*parts: RenderableType) -> None:
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1000
     Console(file=written, width=width, color_system=None, highlight=False, soft_wrap=True).print(*parts, sep="\n")
     emit("".join(f"{line.rstrip()}\n" for line in written.getvalue().splitlines()))
+
+
+def facts(rows: Iterable[tuple[str, str]]) -> Table:
+    """Return facts as two columns: what it is, dim, and what there is to say of it."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(Text(safe(name)), Text(safe(value)))
+    return table
 
 
 def show_fitting(layouts: Sequence[Sequence[str]]) -> None:

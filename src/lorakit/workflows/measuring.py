@@ -183,7 +183,6 @@ def _sums(
     objective: Objective, model: nn.Module, rows: Sequence[Row], budget: int, tell: Tell
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Return loss and count of each term, and hits and count of each tally, a row: arrays of shape (2, R)."""
-
     losses: dict[str, Array] = defaultdict(lambda: np.zeros((2, len(rows))))
     hits: dict[str, Array] = defaultdict(lambda: np.zeros((2, len(rows))))
     examples, done = objective.encode(rows), 0
