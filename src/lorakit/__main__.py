@@ -7,8 +7,11 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_CTRL_C = 130
+"""What Typer makes of a KeyboardInterrupt."""
 
 
 def run() -> None:
@@ -20,7 +23,10 @@ def run() -> None:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from lorakit.cli.main import app
 
-        app()
+        left_with = app(standalone_mode=False)
+        if left_with == _CTRL_C:
+            raise KeyboardInterrupt
+        sys.exit(left_with)
     except BaseException as error:
         code = _explain(error)
         if code is None and not isinstance(error, SystemExit):
@@ -60,6 +66,8 @@ def _check_streams() -> None:
 
 def _explain(error: BaseException) -> int | None:
     """Say what went wrong; returns the exit code, or None for what is no user's mistake."""
+    import typer
+
     from lorakit.cli.screen import print_error, say
     from lorakit.errors import Interrupted, LorakitError
 
@@ -73,6 +81,10 @@ def _explain(error: BaseException) -> int | None:
     if isinstance(error, LorakitError):
         print_error(error)
         return error.exit_code
+    # What Typer finds wrong with a command line; the module of this class differs between versions.
+    if isinstance(error, typer.BadParameter.__mro__[1]):
+        _print_usage(error)
+        return 2
     for cause in _causes(error):
         if isinstance(cause, BrokenPipeError):
             # The reader of a pipe (`| head`) left; what it wanted has been written.
@@ -84,6 +96,16 @@ def _explain(error: BaseException) -> int | None:
             print_error(LorakitError(f"the disk is full{where}; what was being written is not whole. Make room."))
             return 1
     return None
+
+
+def _print_usage(error: Any) -> None:
+    """Print what is wrong with a command line; where it has no words, Typer has shown the page of help already."""
+    from lorakit.cli.screen import print_error
+    from lorakit.errors import LorakitError
+
+    if told := error.format_message().strip():
+        where = f" {error.ctx.command_path} --help says what can be given." if error.ctx is not None else ""
+        print_error(LorakitError(f"{told.removesuffix('.')}.{where}"))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -30,7 +30,7 @@ def shell(line):
 
 
 def test_ctrl_c_leaves_with_130_and_one_line(monkeypatch, capsys):
-    def raising():
+    def raising(**_):
         raise KeyboardInterrupt
 
     assert leave(monkeypatch, capsys, raising) == (130, "stopped; nothing was written.\n")
@@ -45,11 +45,11 @@ def test_ctrl_c_in_a_command_leaves_with_130_and_one_line(monkeypatch, capsys):
     def command():
         raise KeyboardInterrupt
 
-    assert leave(monkeypatch, capsys, lambda: silent([])) == (130, "stopped; nothing was written.\n")
+    assert leave(monkeypatch, capsys, lambda **how: silent([], **how)) == (130, "stopped; nothing was written.\n")
 
 
 def test_an_import_that_ctrl_c_cut_short_is_no_missing_module(monkeypatch, capsys):
-    def raising():
+    def raising(**_):
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt as error:
@@ -59,14 +59,14 @@ def test_an_import_that_ctrl_c_cut_short_is_no_missing_module(monkeypatch, capsy
 
 
 def test_what_was_saved_before_ctrl_c_is_told(monkeypatch, capsys):
-    def raising():
+    def raising(**_):
         raise Interrupted(2, "stopped; 3 answers written.")
 
     assert leave(monkeypatch, capsys, raising) == (130, "stopped; 3 answers written.\n")
 
 
 def test_a_programming_fault_keeps_its_traceback(monkeypatch):
-    monkeypatch.setattr(main, "app", lambda: {}["x"])
+    monkeypatch.setattr(main, "app", lambda **_: {}["x"])
     with pytest.raises(KeyError):
         program.run()
 

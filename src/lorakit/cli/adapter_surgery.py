@@ -66,7 +66,7 @@ def resize(
 
     found = work(target, output, rank=rank, energy=energy, base=base, data=data, force=force)
     if not quiet:
-        screen.console().print(spectra(found.cuts))
+        screen.tell(spectra(found.cuts))
         before = f"{found.parameters_before:,} numbers, {found.size_before / 1e6:,.2f} MB"
         show_cost(found.cost, [("before", before)])
     typer.echo(screen.safe(str(output)))
@@ -108,7 +108,7 @@ def extract(
         raise LorakitError("give -o FOLDER for the adapter, or --ranks 1,2,4,8 for a table alone.")
     found = extracting.extract(tuned, output, base=base, rank=rank, energy=energy, data=data, force=force)
     if not quiet:
-        screen.console().print(spectra(found.cuts))
+        screen.tell(spectra(found.cuts))
         rows = [("stored whole", counted(len(found.whole), "module"))] if found.whole else []
         for name, share in sorted(found.left_out.items(), key=lambda item: -item[1])[:_SHOWN]:
             rows.append(("left out", f"{name}: {share:.1%} of the squared change"))
@@ -192,4 +192,4 @@ def show_cost(cost: Cost, rows: Sequence[tuple[str, str]] = ()) -> None:
     if cost.after is not None:
         after = ("loss of the result", f"{cost.after:.4f} nats")
     written = ("written", f"{cost.parameters:,} numbers, {cost.size / 1e6:,.2f} MB")
-    screen.console().print(screen.facts([*rows, written, *before, after]))
+    screen.tell(screen.facts([*rows, written, *before, after]))

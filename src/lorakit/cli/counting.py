@@ -28,7 +28,7 @@ def told(quiet: bool, what: str) -> Iterator[Callable[[int, int], None]]:
     """
     if quiet:
         yield lambda done, total: None
-    elif screen.console().is_terminal:
+    elif screen.console().is_interactive:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

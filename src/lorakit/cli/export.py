@@ -78,4 +78,4 @@ def _show(done: Exported) -> None:
         *([] if proof.same_text is None else [("same greedy text", f"{proof.same_text:.0%}")]),
         ("loss", f"{proof.loss_before:.4f} → {proof.loss_after:.4f}"),
     ]
-    screen.console().print(screen.facts(rows))
+    screen.tell(screen.facts(rows))

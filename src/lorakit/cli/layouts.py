@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 Block = tuple[str, Sequence[Sequence[str]]]
 """A title, and the rows of cells that stand below it."""
@@ -19,12 +19,20 @@ _UNBOUNDED = 100_000
 _INDENT = "  "
 
 
-def lines(table: Table) -> list[str]:
-    """Return a table as plain text, as wide as it needs."""
+def lines(*parts: RenderableType, width: int | None = None) -> list[str]:
+    """Return tables and text as plain lines of at most `width` columns; None: as wide as they need."""
     from rich.console import Console
 
     written = io.StringIO()
-    Console(file=written, width=_UNBOUNDED, color_system=None, highlight=False).print(table)
+    Console(
+        file=written,
+        width=width or _UNBOUNDED,
+        color_system=None,
+        force_terminal=False,
+        highlight=False,
+        emoji=False,
+        soft_wrap=True,
+    ).print(*parts, sep="\n")
     return [line.rstrip() for line in written.getvalue().splitlines()]
 
 

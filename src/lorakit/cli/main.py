@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import lorakit
-from lorakit.cli import adapter, base, recipes
+from lorakit.cli import adapter, base, recipes, screen
 from lorakit.cli.chat import chat
 from lorakit.cli.evaluate import evaluate
 from lorakit.cli.export import export
@@ -17,6 +17,12 @@ from lorakit.cli.new import new
 from lorakit.cli.predict import predict
 from lorakit.cli.push import push
 from lorakit.cli.train import train
+
+if screen.styles() is None:
+    # Typer draws the pages of help itself.
+    from typer import rich_utils
+
+    rich_utils.COLOR_SYSTEM = None
 
 app = typer.Typer(
     name="lorakit",

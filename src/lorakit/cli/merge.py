@@ -65,7 +65,7 @@ def _show(report: MergeReport) -> None:
         *_text(report),
         ("loss", f"{report.loss_before:.4f} → {report.loss_after:.4f}"),
     ]
-    screen.console().print(screen.facts(rows))
+    screen.tell(screen.facts(rows))
 
 
 def _text(report: MergeReport) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""How a run looks while it goes: a bar on a terminal, plain lines anywhere else."""
+"""How a run looks while it goes: a bar on a terminal that can move it, plain lines anywhere else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def reporter(verbosity: int) -> Reporter:
     """Return the reporter for this screen; `verbosity` below 0 shows notes alone."""
     if verbosity < 0:
         return Notes()
-    return Bar() if console().is_terminal else Lines(every_step=verbosity > 0)
+    return Bar() if console().is_interactive else Lines(every_step=verbosity > 0)
 
 
 class Notes:

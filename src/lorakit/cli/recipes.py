@@ -40,7 +40,7 @@ def list_recipes() -> None:
     table.columns[0].style = screen.ACCENT
     for name in shipped_names():
         table.add_row(name, Text(purpose(name)))
-    Console(highlight=False).print(table)
+    Console(highlight=False, color_system=screen.styles()).print(table)
 
 
 @app.command()

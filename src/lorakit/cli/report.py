@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lorakit.cli.layouts import end, fitting, lines, stacked
-from lorakit.cli.screen import ACCENT, console, emit, safe, show
+from lorakit.cli.screen import ACCENT, emit, safe, show, tell, terminal_width
 from lorakit.data.readers.faults import counted
 
 if TYPE_CHECKING:
@@ -24,17 +25,21 @@ def show_dry_run(prepared: Prepared) -> None:
     from lorakit.recipe import resolved_yaml
 
     emit(f"{resolved_yaml(prepared.loaded)}\n")
-    show(*_start(prepared))
+    show(*_start(prepared, terminal_width(sys.stdout)))
 
 
 def show_start(prepared: Prepared) -> None:
     """Print what is about to happen."""
-    for part in _start(prepared):
-        console().print(part)
+    tell(*_start(prepared, terminal_width(sys.stderr)))
 
 
-def _start(prepared: Prepared) -> Iterator[RenderableType]:
-    """Yield what is about to happen: rows, model, objective, method, speed; and every count that is not plain."""
+def _start(prepared: Prepared, width: int | None) -> Iterator[RenderableType]:
+    """Yield what is about to happen: rows, model, objective, method, speed; and every count that is not plain.
+
+    Args:
+        prepared: The run.
+        width: Columns of the terminal; None: no edge.
+    """
     rows, built, recipe = prepared.rows, prepared.built, prepared.loaded.recipe
     report, family = rows.report, rows.checkpoint.family
     facts = _facts()
@@ -58,7 +63,7 @@ def _start(prepared: Prepared) -> Iterator[RenderableType]:
     yield facts
     for note in [*report.notes, *_new_weights(prepared), *built.trainable.notes]:
         yield Text(safe(f"  {note}"), style="dim")
-    heading, *kinds = fitting(console().width, learning_layouts(built.trainable.summary, built.base_parameters))
+    heading, *kinds = fitting(width, learning_layouts(built.trainable.summary, built.base_parameters))
     yield Text(safe(heading), style="dim")
     for line in kinds:
         yield Text(safe(line))
@@ -95,8 +100,7 @@ def show_end(result: TrainResult) -> None:
         f"{result.folder} · {name} {_bytes(finished.weights_bytes)}, the base is {_bytes(finished.base_bytes)}",
     )
     facts.add_row("next", Text(_next_command(result), style=ACCENT))
-    console().print()
-    console().print(facts)
+    tell("", facts)
 
 
 def _quality(result: TrainResult) -> str:

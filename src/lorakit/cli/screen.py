@@ -8,7 +8,9 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TextIO
+
+from lorakit.cli import layouts
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -22,12 +24,18 @@ _REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 @cache
 def console() -> Console:
-    """Return the console on stderr: progress, tables, prose. Rich honours ``NO_COLOR`` and pipes by itself."""
+    """Return the console on stderr: progress, tables, prose."""
     from rich.console import Console
 
-    # A log has no edge to wrap at; the width of a table in it is what reads well.
-    width = None if sys.stderr.isatty() or "COLUMNS" in os.environ else 120
-    return Console(stderr=True, highlight=False, soft_wrap=True, width=width)
+    return Console(stderr=True, highlight=False, emoji=False, soft_wrap=True, color_system=styles())
+
+
+def styles() -> Literal["auto"] | None:
+    """Return what Rich styles text with: what the terminal can do, in a pipe nothing.
+
+    Under ``NO_COLOR`` (https://no-color.org) nothing either: bold and dim would be escapes as well.
+    """
+    return None if os.environ.get("NO_COLOR") else "auto"
 
 
 def safe(text: str) -> str:
@@ -58,12 +66,29 @@ def emit(text: str) -> None:
 
 def show(*parts: RenderableType) -> None:
     """Write tables and lines on stdout as a result: plain text, as wide as the terminal, or as it needs in a pipe."""
+    width = terminal_width(sys.stdout) if sys.stdout.isatty() else None
+    emit("".join(f"{line}\n" for line in layouts.lines(*parts, width=width)))
+
+
+def tell(*parts: RenderableType) -> None:
+    """Write tables and lines on stderr: styled and as wide as the terminal, or plain and as wide as it needs in a log.
+
+    A log has no edge to wrap at, whatever ``COLUMNS`` says: what is one line stays one that can be searched and copied.
+    """
+    if console().is_terminal:
+        console().print(*parts, sep="\n")
+    else:
+        say("\n".join(layouts.lines(*parts)))
+
+
+def terminal_width(stream: TextIO) -> int | None:
+    """Return the columns of the terminal behind `stream`, or None where there is an edge nowhere: in a pipe or file.
+
+    ``COLUMNS`` stands above both, so that what is laid out in several ways can be had as narrow as it has to be.
+    """
     from rich.console import Console
 
-    written = io.StringIO()
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1000
-    Console(file=written, width=width, color_system=None, highlight=False, soft_wrap=True).print(*parts, sep="\n")
-    emit("".join(f"{line.rstrip()}\n" for line in written.getvalue().splitlines()))
+    return Console(file=io.StringIO()).width if stream.isatty() or "COLUMNS" in os.environ else None
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> Table:
@@ -79,14 +104,9 @@ def facts(rows: Iterable[tuple[str, str]]) -> Table:
     return table
 
 
-def show_fitting(layouts: Sequence[Sequence[str]]) -> None:
+def show_fitting(ways: Sequence[Sequence[str]]) -> None:
     """Write a result on stdout in the first of several layouts that fits the terminal; in a pipe in the first."""
-    from rich.console import Console
-
-    from lorakit.cli.layouts import fitting
-
-    width = Console(file=io.StringIO()).width if sys.stdout.isatty() or "COLUMNS" in os.environ else None
-    emit("".join(f"{line}\n" for line in fitting(width, layouts)))
+    emit("".join(f"{line}\n" for line in layouts.fitting(terminal_width(sys.stdout), ways)))
 
 
 def say(text: str = "", style: str | None = None, wrap: bool = False) -> None:
