@@ -144,3 +144,10 @@ def test_more_steps_than_the_epochs_hold_go_through_the_rows_again():
     taken = [(epoch, len(rows)) for epoch, rows in plan.steps()]
     assert taken == [(0, 2), (0, 2), (0, 2), (1, 2), (1, 2), (1, 2), (2, 2)]
     assert plan.total() == 7
+
+
+@pytest.mark.parametrize("size", [1, 4, 5])
+@pytest.mark.parametrize("how", [{"rows_per_step": 4}, {"tokens_per_step": 40}, {"tokens_per_step": 10**9}])
+def test_a_step_is_known_to_take_all_rows_where_an_epoch_is_one_step(size, how):
+    plan = FixedPlan(random_examples([10] * size), 0, 1, **{"tokens_per_step": None, **how})
+    assert plan.whole == (len(plan.epoch(0)) == 1)

@@ -227,6 +227,8 @@ def _speed_line(prepared: Prepared) -> str:
 
 def _step_size(prepared: Prepared) -> str:
     rows = prepared.rows
+    if rows.plan.whole:
+        return f"all {counted(rows.report.rows, 'row')}"
     return counted(rows.rows_per_step, "row") if rows.rows_per_step is not None else f"{rows.tokens_per_step:,} tokens"
 
 

@@ -35,6 +35,13 @@ class FixedPlan:
         """Return the number of optimizer steps of the whole run."""
         return self._total
 
+    @property
+    def whole(self) -> bool:
+        """Whether a step takes all examples, so that an epoch is one step."""
+        if self.rows_per_step is not None:
+            return len(self.examples) <= self.rows_per_step
+        return int(self._lengths.sum()) <= (self.tokens_per_step or 8192)
+
     @cached_property
     def _total(self) -> int:
         if self.max_steps is not None:
@@ -76,6 +83,8 @@ class StreamPlan:
     buffer: int
     tokens_per_step: int | None = 8192
     rows_per_step: int | None = None
+    whole: bool = False
+    """How many examples there are is not known."""
 
     def total(self) -> int:
         """Return the number of optimizer steps of the whole run."""

@@ -12,6 +12,7 @@ from lorakit.adapters.bundle import Target, open_target
 from lorakit.checkpoints import new_tokens
 from lorakit.checkpoints.finding import Checkpoint
 from lorakit.data.batching import FixedPlan, Plan, StreamPlan
+from lorakit.data.readers.faults import counted
 from lorakit.errors import DataError, LorakitError
 from lorakit.recipe import Recipe
 from lorakit.types import DataReport, Example, Format, Job, Objective, PromptStyle, Row
@@ -86,10 +87,11 @@ def prepare_rows(recipe: Recipe, keep: bool = True, accelerator: Any = None) -> 
     encoded, told = by_first(accelerator, encode) if recipe.data.stream else encode()
     understood = encoded.understood
     settings, format, report = understood.settings, understood.format, understood.report
-    report.notes = [*notes, *report.notes, *([told] if told else [])]
     objective = make(settings, format)
     stream = Stream(recipe, objective, format, accelerator) if recipe.data.stream else None
     tokens, step_rows = _step_size(recipe, objective)
+    plan = _plan(recipe, encoded.training, stream, tokens, step_rows)
+    report.notes = [*notes, *report.notes, *([told] if told else []), *(_one_step(plan, report) if plan.whole else [])]
     job = _job(recipe, target, settings, format)
     return Rows(
         target=target,
@@ -98,7 +100,7 @@ def prepare_rows(recipe: Recipe, keep: bool = True, accelerator: Any = None) -> 
         settings=settings,
         style=job.style,
         objective=objective,
-        plan=_plan(recipe, encoded.training, stream, tokens, step_rows),
+        plan=plan,
         evaluation=encoded.evaluation,
         evaluation_rows=understood.evaluation_rows,
         report=report,
@@ -188,3 +190,15 @@ def _plan(
     if train.max_steps is None:
         raise DataError("data.stream needs train.max_steps: the number of rows is not known before they are read.")
     return StreamPlan(stream.read, train.seed, train.max_steps, recipe.data.stream_buffer, tokens, rows)
+
+
+def _one_step(plan: Plan, report: DataReport) -> list[str]:
+    """Return a line about steps that could hold more rows than there are."""
+    key, asked = "train.tokens_per_step", plan.tokens_per_step or 0
+    size = f", which have {report.tokens:,} tokens"
+    if plan.rows_per_step is not None:
+        key, asked, size = "train.rows_per_step", plan.rows_per_step, ""
+    return [
+        f"{key} is {asked:,}: a step takes all {counted(report.rows, 'row')}{size}, so that an epoch is one step. "
+        f"More steps come from a smaller {key} or more train.epochs."
+    ]
