@@ -41,8 +41,9 @@ def yardstick(target: Target, called: str, data: str | DataSettings) -> Yardstic
         DataError: The rows cannot be read, are of another format, or have labels that the target does not know.
     """
     settings = data if isinstance(data, DataSettings) else DataSettings(train=data)
-    rows, format, notes = evaluation_rows.read(settings, target, called, settings.rows, 0)
+    rows, format, notes = evaluation_rows.read(settings, target, called, 0)
+    rows, told = evaluation_rows.drawn(rows, target, settings.rows, 0)
     objective = subject_of(called, target, Reading(rows, format, settings)).objective
     evaluation_rows.check_labels(rows, format, objective.head, called)
     rows, left_out = evaluation_rows.read_by_all([objective], rows)
-    return Yardstick(rows, objective, (*notes, *left_out))
+    return Yardstick(rows, objective, (*notes, *told, *left_out))

@@ -13,7 +13,7 @@ from lorakit.data.settings import DataSettings
 from lorakit.metrics.classes import ClassScore
 from lorakit.metrics.intervals import Sampled, Score, sampled
 from lorakit.types import Row
-from lorakit.workflows import evaluation_rows
+from lorakit.workflows import evaluation_rows, learned_rows
 from lorakit.workflows.comparing import Reading, Subject, beside, subject_of
 from lorakit.workflows.encoding import fingerprint
 from lorakit.workflows.measuring import OF_TOKENS, Measured, Tell, measure
@@ -117,14 +117,17 @@ def evaluate(
     settings = data if isinstance(data, DataSettings) else DataSettings(train=str(data), columns=dict(columns or {}))
     count = evaluation_rows.sample_size(settings, rows)
     opened = open_target(str(target), base=base)
-    read, format, notes = evaluation_rows.read(settings, opened, str(target), count, seed)
+    whole, format, notes = evaluation_rows.read(settings, opened, str(target), seed)
+    read, told = evaluation_rows.drawn(whole, opened, count, seed)
     reading = Reading(read, format, settings)
     subjects = [subject_of(str(target), opened, reading)]
     if against is not None:
         subjects.append(beside(subjects[0], str(against), reading))
     for subject in subjects:
         evaluation_rows.check_labels(read, format, subject.objective.head, subject.name)
-    notes = [*dict.fromkeys(note for subject in subjects for note in subject.notes), *notes]
+    notes = [*dict.fromkeys(note for subject in subjects for note in subject.notes), *notes, *told]
+    for subject in subjects:
+        notes += learned_rows.told(subject.target, subject.name, whole, format)
     read, left_out = evaluation_rows.read_by_all([subject.objective for subject in subjects], read)
     placed = place(device, dtype, *(subject.target.base.family for subject in subjects))
     sides = [_measured(subject, read, placed, on_done) for subject in subjects]

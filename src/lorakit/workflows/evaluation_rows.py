@@ -35,17 +35,14 @@ def sample_size(settings: DataSettings, rows: int | None) -> int | None:
     return settings.rows if rows is None else rows
 
 
-def read(
-    settings: DataSettings, target: Target, called: str, count: int | None, seed: int
-) -> tuple[list[Row], Format, list[str]]:
-    """Return canonical rows that the target's objective reads, what they hold, and notes.
+def read(settings: DataSettings, target: Target, called: str, seed: int) -> tuple[list[Row], Format, list[str]]:
+    """Return all rows, canonical as the target's objective reads them, what they hold, and notes.
 
     Args:
         settings: Says where they are and how odd ones are taken.
         target: What is to be measured.
         called: What messages call it.
-        count: Take a seeded sample of so many; of text-to-text rows, of so many sources with all their references.
-        seed: Draws it.
+        seed: Of the reading.
 
     Raises:
         DataError: Rows that cannot be read, or of a format that the target has not learned.
@@ -69,22 +66,32 @@ def read(
         label_names=names,
         undone="Nothing was measured.",
     )
-    notes = [*reading.notes, *notes]
+    return rows, format, [*reading.notes, *notes]
+
+
+def drawn(rows: list[Row], target: Target, count: int | None, seed: int) -> tuple[list[Row], list[str]]:
+    """Return the rows to measure on, with tags as training read them, and notes.
+
+    Args:
+        rows: Canonical.
+        target: What is to be measured.
+        count: Take a seeded sample of so many; of text-to-text rows, of so many sources with all their references.
+        seed: Draws it.
+    """
+    task = tasks.settings_of(target)
     if getattr(task, "broken_tags", "") == "repair":
-        # What is right is read as it was in training.
         rows = [replace(row, fields={**row.fields, "tags": repaired(row.fields["tags"])[0]}) for row in rows]
     if count is None:
-        return rows, format, notes
+        return rows, []
     units: dict[str, list[Row]] = {}
     for number, row in enumerate(rows):
-        units.setdefault(source_of(row) if name == "seq2seq_lm" else str(number), []).append(row)
-    what = "source" if name == "seq2seq_lm" else "row"
+        units.setdefault(source_of(row) if task.name == "seq2seq_lm" else str(number), []).append(row)
+    what = "source" if task.name == "seq2seq_lm" else "row"
     if count >= len(units):
-        return rows, format, [*notes, f"{counted(count, what)} asked for, {len(units):,} there: all are used"]
-    drawn = splitting.sample([several[0] for several in units.values()], count, seed)
-    kept = {id(row) for row in drawn}
-    chosen = [row for several in units.values() if id(several[0]) in kept for row in several]
-    return chosen, format, [*notes, f"{count:,} of {counted(len(units), what)}, a seeded sample"]
+        return rows, [f"{counted(count, what)} asked for, {len(units):,} there: all are used"]
+    kept = {id(row) for row in splitting.sample([several[0] for several in units.values()], count, seed)}
+    sample = [row for several in units.values() if id(several[0]) in kept for row in several]
+    return sample, [f"{count:,} of {counted(len(units), what)}, a seeded sample"]
 
 
 def check_labels(rows: Sequence[Row], format: Format, head: Head, name: str) -> None:

@@ -12,7 +12,7 @@ from lorakit.adapters.manifest import read_local, write_local
 from lorakit.data.paths import HUB, SHIPPED, STANDARD_INPUT
 from lorakit.data.settings import DataSettings
 from lorakit.errors import LorakitError
-from lorakit.recipe import LoadedRecipe, check, load, resolved_yaml
+from lorakit.recipe import LoadedRecipe, Recipe, check, load, resolved_yaml
 from lorakit.training.settings import TrainSettings
 
 RECIPE = "recipe.yaml"
@@ -36,8 +36,14 @@ def write(loaded: LoadedRecipe, stamps: Stamps, work: Path) -> None:
 
 def seed_of(folder: Path) -> int:
     """Return the seed of the training that wrote `folder`; of a folder without a recipe the one that is the default."""
+    recipe = of(folder)
+    return recipe.train.seed if recipe is not None else TrainSettings().seed
+
+
+def of(folder: Path) -> Recipe | None:
+    """Return the recipe of the training that wrote `folder`; None where it holds none."""
     file = folder / RECIPE
-    return load(file).recipe.train.seed if file.is_file() else TrainSettings().seed
+    return load(file).recipe if file.is_file() else None
 
 
 def recall(work: Path, output: Path, given: LoadedRecipe | None) -> LoadedRecipe:
