@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from conftest import PAIRS
 from lorakit.cli.main import app
 from lorakit.errors import LorakitError
+from lorakit.workflows import kept_rows
 from runs import metrics, train, weights
 
 SMALL = ("--device", "cpu", "--dtype", "float32", "--epochs", "1", "--set", "train.sample_answers=2")
@@ -105,6 +106,17 @@ def test_a_dry_run_shows_everything_on_stdout_and_writes_nothing(tmp_path, monke
         assert part in said, part
     assert result.stderr == "dry run: nothing was written\n"
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_cache_that_cannot_be_used_is_told_once_also_where_little_is_said(
+    tmp_path, gpt2_folder, pairs_file, monkeypatch
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LORAKIT_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(kept_rows, "_SMALL", 0)
+    for quiet in (["-q"], []):
+        result = done(run("--model", gpt2_folder, "--data", pairs_file, "-o", tmp_path / f"run{quiet}", *SMALL, *quiet))
+        assert result.stderr.count("encoded rows are not kept") == 1
 
 
 def test_quiet_says_nothing_beside_the_folder(tmp_path, gpt2_folder, pairs_file):

@@ -34,8 +34,8 @@ _UNDERSTOOD = "understood.json"
 
 def encoded(
     recipe: Recipe, target: Target, make: Callable[[Any, Format], Objective], keep: bool = True
-) -> tuple[Encoded, str]:
-    """Return what `encode` returns, from files where an earlier start has kept them; and a line about that, or "".
+) -> tuple[Encoded, str, str]:
+    """Return what `encode` returns, from files where an earlier start has kept them.
 
     Taken up is only what was made of the same bytes by the same code with the same settings, and is still whole.
 
@@ -45,18 +45,21 @@ def encoded(
         make: Returns the objective for its resolved settings and rows of a format.
         keep: Whether rows that are encoded now are kept for later.
 
+    Returns:
+        The rows; a line about where they are kept, or ""; a line about why they could not be, or "".
+
     Raises:
         DataError: As `encode`.
     """
     key = _key(recipe, target)
     if key is None:
-        return encode(recipe, target, make), ""
+        return encode(recipe, target, make), "", ""
     place = caches.folder("tokens") / key
     found = _recalled(place)
     if found is not None:
-        return found, f"encoded rows are taken from {place}, where an earlier start has kept them"
+        return found, f"encoded rows are taken from {place}, where an earlier start has kept them", ""
     if not keep:
-        return encode(recipe, target, make), ""
+        return encode(recipe, target, make), "", ""
     try:
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with whole_folder(place, own=True) as aside:
@@ -66,8 +69,8 @@ def encoded(
                 raise CheckpointError("their files changed meanwhile.")
         caches.make_room(place.parent, recipe.speed.tokens_gb * 1e9)
     except (CheckpointError, OSError) as error:
-        return _recalled(place) or encode(recipe, target, make), _not_kept(place.parent, error)
-    return made, f"encoded rows are kept for later starts in {place}"
+        return _recalled(place) or encode(recipe, target, make), "", _not_kept(place.parent, error)
+    return made, f"encoded rows are kept for later starts in {place}", ""
 
 
 def _not_kept(folder: Path, error: Exception) -> str:

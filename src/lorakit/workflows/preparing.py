@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from lorakit import objectives
@@ -50,6 +50,8 @@ class Rows:
     """``nfc`` where letters of all rows were composed."""
     recalled: bool = False
     """Whether an earlier start encoded them."""
+    amiss: list[str] = field(default_factory=list)
+    """What is not as it should be but stops nothing: said also where little is said."""
 
     def stamps(self) -> dict[str, tuple[int, str]]:
         """Return how many rows there are and their fingerprint, by side; of a stream the evaluation rows alone."""
@@ -80,11 +82,11 @@ def prepare_rows(recipe: Recipe, keep: bool = True, accelerator: Any = None) -> 
     def make(settings: Any, format: Format) -> Objective:
         return objectives.make(settings.name, _job(recipe, target, settings, format))
 
-    def encode() -> tuple[Encoded, str]:
+    def encode() -> tuple[Encoded, str, str]:
         return kept_rows.encoded(recipe, target, make, keep)
 
     # Of a stream nothing is kept where other processes would find it.
-    encoded, told = by_first(accelerator, encode) if recipe.data.stream else encode()
+    encoded, told, amiss = by_first(accelerator, encode) if recipe.data.stream else encode()
     understood = encoded.understood
     settings, format, report = understood.settings, understood.format, understood.report
     objective = make(settings, format)
@@ -111,6 +113,7 @@ def prepare_rows(recipe: Recipe, keep: bool = True, accelerator: Any = None) -> 
         stream=stream,
         normalise=recipe.data.normalise,
         recalled=encoded.recalled,
+        amiss=[amiss] if amiss else [],
     )
 
 

@@ -188,7 +188,7 @@ def _run(
 
     run, state, notes = _assemble(prepared, folder, accelerator, signals, resume, reporters)
     try:
-        for note in notes:
+        for note in (*prepared.rows.amiss, *notes):
             run.reporters.report(NoteEvent(note))
         state = loop.fit(run, state)
         prefix.remove(folder.work)
