@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lorakit.families import Family
-from lorakit.fast import pooling, varlen
+from lorakit.fast import pooling, varlen, widened
 
 _LENGTHS = (5, 8)
 
@@ -24,12 +24,7 @@ def proves_isolated(model: Any, pools: Family | None = None) -> str:
         model: In eval mode, loaded with `attn_implementation` = `varlen.NAME`.
         pools: Family of a model whose head scores whole rows (`fast/pooling.py`); None: it scores positions.
     """
-    generator = torch.Generator().manual_seed(0)
-    layers, vocabulary = _attention_layers(model), model.get_input_embeddings().num_embeddings
-    # No padding among them, by which a decoder's head would find an earlier end.
-    padding = model.config.pad_token_id or 0
-    drawn = [torch.randint(0, vocabulary - 1, (length,), generator=generator) for length in _LENGTHS]
-    rows = [ids_T + (ids_T >= padding) for ids_T in drawn]
+    layers, rows = _attention_layers(model), _rows(model)
     try:
         with torch.no_grad():
             alone = [_scores(model, (ids_T,), pools) for ids_T in rows]
@@ -44,6 +39,31 @@ def proves_isolated(model: Any, pools: Family | None = None) -> str:
     difference = (packed - torch.cat(alone)).abs().max().item()
     bound = 1e-4 * max(1.0, packed.abs().max().item())
     return "" if difference <= bound else f"packed and single rows differ by {difference:.1e}"
+
+
+def widens(model: Any, pools: Family | None = None) -> bool:
+    """Whether attention keeps states in bfloat16 (`fast/widened.py`) in a step of training, found out by such a one.
+
+    Args:
+        model: On the processor, packed, as it is going to be trained with products in bfloat16.
+        pools: As of `proves_isolated`.
+    """
+    before, training = widened.calls, model.training
+    model.train()
+    try:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), torch.random.fork_rng(devices=[]):
+            _scores(model, _rows(model), pools)
+    finally:
+        model.train(training)
+    return widened.calls > before
+
+
+def _rows(model: Any) -> list[Tensor]:
+    """Return two rows of ids, without padding among them, by which a decoder's head would find an earlier end."""
+    generator = torch.Generator().manual_seed(0)
+    vocabulary, padding = model.get_input_embeddings().num_embeddings, model.config.pad_token_id or 0
+    drawn = [torch.randint(0, vocabulary - 1, (length,), generator=generator) for length in _LENGTHS]
+    return [ids_T + (ids_T >= padding) for ids_T in drawn]
 
 
 def _scores(model: Any, rows: Sequence[Tensor], pools: Family | None) -> Tensor:

@@ -18,6 +18,8 @@ class SpeedSettings(BaseModel):
     """Compute GELU in one kernel where the model takes it step by step."""
     products: bool = True
     """Multiply by frozen float32 weights through oneDNN on processors that torch's own library is slow on."""
+    widened: bool = True
+    """Keep the states of attention in bfloat16 for the backward pass where a processor multiplies in bfloat16."""
     frontier: bool = True
     """Compute frozen lower blocks once, and keep what comes out of them in a file for later epochs."""
     cache_gb: float = Field(default=8.0, gt=0)

@@ -92,7 +92,7 @@ def attend(
     dtype = value.dtype
     # The processor's bfloat16 attention is slower and holds more (benchmarks/packed_steps.py: 0.6, 2.3 times).
     wide = dtype == torch.bfloat16 and query.device.type == "cpu"
-    if wide and _is_plain(how, lengths[1]) and widened.fits(query, key, value):
+    if wide and _is_plain(how, lengths[1]) and widened.fits(module, query, key, value):
         attended = widened.attend(query, key, value, lengths[0], lengths[1], how.causal, how.scaling)
         return attended.transpose(1, 2).to(dtype).contiguous(), None
     projected = (each.to(torch.float32 if wide else dtype) for each in (query, key, value))

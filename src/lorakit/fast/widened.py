@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 # What `scaled_dot_product_attention` itself calls on a processor.
@@ -18,10 +18,28 @@ _forward: Any = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for
 _backward: Any = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None)
 
 
-def fits(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    """Whether `attend` takes such states; they have to be attended without dropout, mask and bias too."""
+calls = 0
+"""How often `attend` was called: what `fast/isolation.py` counts."""
+
+_OFF = "keeps_wide_states"
+
+
+def switch_off(model: nn.Module) -> None:
+    """Let the attention of `model` keep its states in float32, as the plain twin does."""
+    for module in model.modules():
+        setattr(module, _OFF, True)
+
+
+def fits(module: nn.Module, query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Whether `attend` takes such states in an attention layer; without dropout, mask and bias they have to be too."""
     alike = query.shape[1] == key.shape[1] and query.shape[-1] == key.shape[-1] == value.shape[-1]
-    return alike and value.dtype == torch.bfloat16 and _forward is not None and _backward is not None
+    return (
+        alike
+        and not hasattr(module, _OFF)
+        and value.dtype == torch.bfloat16
+        and _forward is not None
+        and _backward is not None
+    )
 
 
 def attend(
@@ -47,6 +65,8 @@ def attend(
     Returns:
         Shape (1, H, T, E), float32.
     """
+    global calls
+    calls += 1
     made: Tensor = _Attention.apply(query, key, value, tuple(read), tuple(seen), causal, scaling)
     return made
 

@@ -17,7 +17,9 @@ from lorakit.checkpoints import added
 from lorakit.checkpoints.finding import quiet
 from lorakit.checkpoints.rounded import check_installed, round_base
 from lorakit.errors import LorakitError
-from lorakit.fast import activations, frozen, logits, relative
+from lorakit.families import Family
+from lorakit.fast import activations, frozen, logits, relative, varlen, widened
+from lorakit.fast.isolation import proves_isolated, widens
 from lorakit.fast.settings import SpeedSettings
 from lorakit.methods.settings import MethodSettings
 from lorakit.methods.trainable import silence_frozen
@@ -103,6 +105,8 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int, sharded:
     precision, precision_note = choose(recipe.train.dtype, device)
     rounded = [f"base in {width}"] if width is not None else []
     taken = (*rounded, *quicken(model, recipe.speed, precision, not packing_note))
+    if precision == "bfloat16" and not packing_note and device.type == "cpu" and widens(model, _pools(rows)):
+        taken = (*taken, "widened")
     to_come = memory.gradients_and_moments(model)
     if sharded:
         to_come = (to_come + memory.weights(model)) // world
@@ -146,6 +150,8 @@ def quicken(model: nn.Module, speed: SpeedSettings, precision: Precision, packed
         logits.prove_last(model)
     if precision == "bfloat16":
         lower_frozen(model)
+        if not speed.widened:
+            widened.switch_off(model)
     elif speed.products and packed and frozen.take(model):
         taken.append("products")
     return tuple(taken)
@@ -224,13 +230,7 @@ def _put_parent(model: PreTrainedModel, target: Target, trainable: Trainable) ->
 
 
 def _loaded(recipe: Recipe, rows: Rows, device: torch.device) -> tuple[PreTrainedModel, tuple[str, ...], str, str]:
-    """Return the base with its head, the names of what is new in it, the attention it was loaded with, and why rows
-
-    cannot be packed ("" where they can).
-    """
-    from lorakit.fast import varlen
-    from lorakit.fast.isolation import proves_isolated
-
+    """Return the base with its head, the names of what is new in it, its attention, and why rows are not packed."""
     checkpoint, objective = rows.checkpoint, rows.objective
     dropout = recipe.train.dropout
     if dropout is None and recipe.method.name in ("lora", "head"):
@@ -244,11 +244,15 @@ def _loaded(recipe: Recipe, rows: Rows, device: torch.device) -> tuple[PreTraine
     if not note:
         with quiet():
             model, fresh = load(varlen.NAME)
-            pools = checkpoint.family if objective.head.task == "sequence_classification" else None
-            note = proves_isolated(model, pools)
+            note = proves_isolated(model, _pools(rows))
         if not note:
             return model, fresh, varlen.NAME, ""
     return *load("sdpa"), "sdpa", note
+
+
+def _pools(rows: Rows) -> Family | None:
+    """Return the family of a model whose head scores whole rows."""
+    return rows.checkpoint.family if rows.objective.head.task == "sequence_classification" else None
 
 
 def _never_packed(recipe: Recipe, rows: Rows) -> str:
