@@ -54,6 +54,6 @@ def row(name: str, axis: str, values: tuple[int, ...], work: Callable[[int], Wor
 ROWS = (
     row("rows", "rows", (64, 192, 576), lambda rows: replace(SMALL, rows=rows)),
     row("length", "mean length in tokens", (32, 96, 192), lambda mean: replace(SMALL, mean_length=mean)),
-    row("model", "layers, each 64 wide", (2, 4, 8), lambda n: replace(SMALL, shape=shape("gpt2", n, 64 * n))),
+    row("model", "layers (width: 64 × layers)", (2, 4, 8), lambda n: replace(SMALL, shape=shape("gpt2", n, 64 * n))),
     row("rank", "rank", (2, 16, 64), lambda rank: replace(SMALL, rank=rank)),
 )
