@@ -10,6 +10,13 @@ from collections.abc import Iterator
 from typing import Any
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_REFUSED = {
+    errno.EACCES: "permission denied. Give yourself the right to it, or take a copy that is yours.",
+    errno.EPERM: "permission denied. Give yourself the right to it, or take a copy that is yours.",
+    errno.EROFS: "nothing can be written there. Give another place.",
+    errno.ENAMETOOLONG: "longer than a name of a file or folder can be, and nothing else goes by it.",
+}
+"""What the system says of a file that no command can do anything about."""
 _CTRL_C = 130
 """What Typer makes of a KeyboardInterrupt."""
 
@@ -81,6 +88,9 @@ def _explain(error: BaseException) -> int | None:
     if isinstance(error, LorakitError):
         print_error(error)
         return error.exit_code
+    if isinstance(error, OSError) and error.filename is not None and error.errno in _REFUSED:
+        print_error(LorakitError(f"{error.filename}: {_REFUSED[error.errno]}"))
+        return 1
     # What Typer finds wrong with a command line; the module of this class differs between versions.
     if isinstance(error, typer.BadParameter.__mro__[1]):
         _print_usage(error)

@@ -1,5 +1,7 @@
 """How the program leaves: an exit code and one line, never a traceback."""
 
+import errno
+import os
 import shlex
 import subprocess
 import sys
@@ -91,3 +93,26 @@ def test_a_closed_stdout_is_told():
 def test_a_closed_stdin_pipes_nothing_in():
     code, told = shell("lorakit generate no-such-model <&-")
     assert (code, told.splitlines()[0]) == (1, 'error: nothing was piped in; give a prompt, "" to start from nothing.')
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(errno.EACCES, "permission denied"), (errno.EROFS, "nothing can be"), (errno.ENAMETOOLONG, "longer than")],
+)
+def test_a_file_that_the_system_refuses_is_named_in_one_line(monkeypatch, capsys, number, said):
+    def raising(**_):
+        raise OSError(number, os.strerror(number), "runs/answers/hashes.json")
+
+    code, told = leave(monkeypatch, capsys, raising)
+    assert code == 1
+    assert told.startswith(f"error: runs/answers/hashes.json: {said}")
+    assert len(told.splitlines()) == 1
+
+
+def test_a_file_that_lorakit_itself_has_lost_keeps_its_traceback(monkeypatch):
+    def raising(**_):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "gone")
+
+    monkeypatch.setattr(main, "app", raising)
+    with pytest.raises(FileNotFoundError):
+        program.run()

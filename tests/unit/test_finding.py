@@ -173,3 +173,9 @@ def test_importing_the_finder_imports_no_torch():
     code = "import sys, lorakit.checkpoints.finding; print('torch' in sys.modules, 'transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_not_the_folder_one_is_in(name):
+    with pytest.raises(CheckpointError, match="the name of a model is empty"):
+        find(name)

@@ -69,7 +69,9 @@ def read_json(file: Path) -> dict[str, Any]:
     """
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, OSError) as problem:
+    except OSError as problem:
+        raise CheckpointError(f"{file} cannot be read ({problem.strerror}).") from problem
+    except (ValueError, RecursionError) as problem:
         raise CheckpointError(f"{file} is damaged: it is no JSON ({problem}). Download or copy it again.") from problem
     if not isinstance(found, dict):
         raise CheckpointError(f"{file} is damaged: it should hold one JSON object, not a {type(found).__name__}.")

@@ -58,6 +58,8 @@ def locate(name: str, revision: str | None = None, base: str | None = None) -> L
         CheckpointError: Nothing of that name; the message says where was looked and what to type.
     """
     shipped = builtins()
+    if not name.strip():
+        raise CheckpointError(f"the name of a model is empty; give a folder, a Hub id or one of {', '.join(shipped)}.")
     plain = name.removeprefix("builtin:")
     path = Path(name).expanduser()
     if path.exists() and plain == name:
