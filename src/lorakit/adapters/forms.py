@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Literal
 
@@ -26,9 +27,11 @@ def form_of(folder: Path, manifest: Manifest | None) -> TargetForm:
     }
     forms = [form for form, there in present.items() if there]
     if not forms:
-        begun = " Its training has not ended: there is only checkpoints/." if (folder / "checkpoints").is_dir() else ""
+        cure = "Give the folder of a run, an adapter or a model."
+        if (folder / "checkpoints").is_dir():
+            cure = f"Its training has not ended; go on with it: lorakit train --resume -o {shlex.quote(str(folder))}"
         raise CheckpointError(
-            f"{folder} holds neither a model (config.json) nor an adapter ({CONFIG} or {changed.WEIGHTS}).{begun}"
+            f"{folder} holds neither a model (config.json) nor an adapter ({CONFIG} or {changed.WEIGHTS}). {cure}"
         )
     if len(forms) > 1:
         raise CheckpointError(f"{folder} holds an adapter and a whole model at once; move one of them elsewhere.")

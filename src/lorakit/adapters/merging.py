@@ -78,7 +78,9 @@ def check_foldable(target: Target) -> None:
     alone = target.folder == target.base.folder
     # How a built-in was made is in its manifest; to whoever uses it, it is a base.
     if target.form == "base" or (alone and target.base.identity.startswith("builtin:")):
-        raise CheckpointError(f"{target.base.identity} is a base model: there is nothing to merge.")
+        raise CheckpointError(
+            f"{target.base.identity} is a base model: there is nothing to merge. Give an adapter, or a run's folder."
+        )
     if target.form == "merged":
         raise CheckpointError(f"{target.folder} is already merged; use it as it is.")
 
