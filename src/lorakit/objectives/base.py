@@ -111,6 +111,37 @@ def word_scores(model: nn.Module, batch: Batch, fast: bool, **arguments: Any) ->
     return logits_LV.float(), output
 
 
+def at_labels(
+    examples: Sequence[Example],
+    inputs: dict[str, Tensor],
+    positions: Sequence[np.ndarray],
+    targets: Sequence[np.ndarray],
+    packed: bool,
+) -> Batch:
+    """Return a batch with ``positions_L``, at which the model speaks, and ``targets_L``, what it should say there.
+
+    Args:
+        examples: Its rows.
+        inputs: What the model reads of them.
+        positions: Flat indices into the inputs, over B * T, of each row.
+        targets: Ids, as many.
+        packed: Whether the rows lie end to end.
+    """
+    import torch
+
+    lengths = tuple(len(example) for example in examples)
+    return Batch(
+        inputs=inputs,
+        targets={
+            "positions_L": torch.from_numpy(np.concatenate(positions).astype(np.int64)),
+            "targets_L": torch.from_numpy(np.concatenate(targets).astype(np.int64)),
+        },
+        lengths=lengths if packed else (),
+        rows=tuple(example.row for example in examples),
+        tokens=sum(lengths),
+    )
+
+
 def word_loss(logits_LV: Tensor, targets_L: Tensor) -> Tensor:
     """Return the cross-entropy in nats, summed over labelled positions; shape (), float32."""
     from torch.nn.functional import cross_entropy

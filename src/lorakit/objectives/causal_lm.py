@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self, cast
 
@@ -12,17 +12,18 @@ import numpy as np
 from lorakit.data.encoding import TextEncoder
 from lorakit.data.readers.faults import counted
 from lorakit.errors import DataError
-from lorakit.objectives.base import IGNORED, Shared, hits, read_by_model, word_loss, word_loss_sum, word_scores
+from lorakit.objectives.base import IGNORED, at_labels, read_by_model
+from lorakit.objectives.next_token import NextToken
 from lorakit.objectives.refusals import refuse_longer
 from lorakit.objectives.settings import CausalLMSettings
 from lorakit.types import Batch, Example, Head, Job, Row, TooLong
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    pass
 
 
 @dataclass
-class CausalLM(Shared):
+class CausalLM(NextToken):
     """Next-token prediction (Radford et al. 2018, equation 1), summed over labelled tokens.
 
     Labels are set by position, never by token id, so the EOS of an answer is learned also where pad and EOS are one.
@@ -100,44 +101,12 @@ class CausalLM(Shared):
 
         Padding carries the EOS id, no label, and attention mask 0.
         """
-        import torch
-
         inputs, starts = read_by_model([example.ids for example in examples], packed, self.encoder.eos_id)
         # The position before a labelled token predicts it; the first token of a row has none before it.
         before = [np.flatnonzero(example.labels[1:] != IGNORED) for example in examples]
         learned = [start + before_L for start, before_L in zip(starts, before, strict=True)]
         targets = [example.labels[before_L + 1] for example, before_L in zip(examples, before, strict=True)]
-        lengths = tuple(len(example) for example in examples)
-        return Batch(
-            inputs=inputs,
-            targets={
-                "positions_L": torch.from_numpy(np.concatenate(learned).astype(np.int64)),
-                "targets_L": torch.from_numpy(np.concatenate(targets).astype(np.int64)),
-            },
-            lengths=lengths if packed else (),
-            rows=tuple(example.row for example in examples),
-            tokens=sum(lengths),
-        )
-
-    def counts(self, batch: Batch) -> dict[str, float]:
-        """Return the number of labelled tokens."""
-        return {"tokens": float(len(batch.targets["targets_L"]))}
-
-    def outputs(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Return ``logits_LV``, the scores of the next token at labelled positions."""
-        return {"logits_LV": word_scores(model, batch, self.label_logits_only, use_cache=False)[0]}
-
-    def losses(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Return the cross-entropy in nats summed over labelled tokens, shape (), float32."""
-        return {"tokens": word_loss(outputs["logits_LV"], batch.targets["targets_L"])}
-
-    def loss_sums(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Return `losses` of `outputs`, of a long batch without its scores being held together."""
-        return {"tokens": word_loss_sum(model, batch, self.label_logits_only, use_cache=False)}
-
-    def tallies(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, tuple[float, float]]:
-        """Return how many labelled tokens are the most probable ones."""
-        return {"accuracy": hits(outputs["logits_LV"], batch.targets["targets_L"])}
+        return at_labels(examples, inputs, learned, targets, packed)
 
     def _documents(self, rows: Sequence[Row]) -> Iterable[list[tuple[list[int], bool]]]:
         return [[(ids, True)] for ids in self.encoder.documents([row.fields["text"] for row in rows])]

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 from lorakit.data.framing import cut, padding_id
 from lorakit.data.readers.faults import counted
 from lorakit.data.source_text import SourceEncoder
+from lorakit.objectives.next_token import NextToken
 from lorakit.objectives.refusals import refuse_longer
-from lorakit.objectives.written import Written, side_by_side, start_of
+from lorakit.objectives.written import side_by_side, start_of
 from lorakit.types import Batch, Example, Head, Job, Row
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _SENTENCES = {
 
 
 @dataclass
-class Seq2SeqLM(Written):
+class Seq2SeqLM(NextToken):
     """Text to text (Raffel et al. 2020, arXiv:1910.10683, section 2.4): cross-entropy over the tokens of targets.
 
     `max_length` bounds the source and the target each. Where a row is too long, its source is cut at the end, as the

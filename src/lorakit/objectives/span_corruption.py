@@ -14,15 +14,16 @@ from lorakit.data.framing import padding_id
 from lorakit.data.readers.faults import counted
 from lorakit.data.source_text import SourceEncoder
 from lorakit.errors import DataError
+from lorakit.objectives.next_token import NextToken
 from lorakit.objectives.settings import SpanCorruptionSettings
-from lorakit.objectives.written import Written, side_by_side, start_of
+from lorakit.objectives.written import side_by_side, start_of
 from lorakit.types import Batch, Example, Head, Job, Row
 
 _NOTHING = np.zeros(0, dtype=np.int32)
 
 
 @dataclass
-class SpanCorruption(Written):
+class SpanCorruption(NextToken):
     """Span corruption (Raffel et al. 2020, arXiv:1910.10683, section 3.1.4).
 
     With sentinels (``<extra_id_0>``, ...) each span that was cut out is one sentinel in the source, and the target is

@@ -14,7 +14,7 @@ from lorakit.data.framing import Framed, FramedEncoder, cut, padding_id
 from lorakit.data.readers.faults import told
 from lorakit.data.tagged import as_bio
 from lorakit.errors import DataError, nearest
-from lorakit.objectives.base import IGNORED, Shared, hits, read_by_model, word_loss, word_scores
+from lorakit.objectives.base import IGNORED, Shared, at_labels, hits, read_by_model, word_loss, word_scores
 from lorakit.objectives.predicting import scored
 from lorakit.objectives.refusals import TRUNCATE_OR_DROP, nothing_apart, refuse, refuse_longer
 from lorakit.objectives.settings import TokenClassificationSettings
@@ -133,24 +133,12 @@ class TokenClassification(Shared):
 
     def collate(self, examples: Sequence[Example], packed: bool, epoch: int | None = None) -> Batch:
         """Lay examples end to end in one row (`packed`), or one below the other, padded at the right."""
-        import torch
-
         first_position = self.job.family.first_position
         inputs, starts = read_by_model([example.ids for example in examples], packed, self.padding, first_position)
         places = [np.flatnonzero(example.labels != IGNORED) for example in examples]
         learned = [start + places_L for start, places_L in zip(starts, places, strict=True)]
         targets = [example.labels[places_L] for example, places_L in zip(examples, places, strict=True)]
-        lengths = tuple(len(example) for example in examples)
-        return Batch(
-            inputs=inputs,
-            targets={
-                "positions_L": torch.from_numpy(np.concatenate(learned).astype(np.int64)),
-                "targets_L": torch.from_numpy(np.concatenate(targets).astype(np.int64)),
-            },
-            lengths=lengths if packed else (),
-            rows=tuple(example.row for example in examples),
-            tokens=sum(lengths),
-        )
+        return at_labels(examples, inputs, learned, targets, packed)
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Return the number of words with a label."""

@@ -8,40 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lorakit.errors import CheckpointError
-from lorakit.objectives.base import Shared, hits, laid, read_by_model, word_loss, word_loss_sum, word_scores
+from lorakit.objectives.base import laid, read_by_model
 from lorakit.types import Batch
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    pass
 
 _WRAPPING = ("mbart", "plbart")
 """Types whose decoder begins with the last token of its target, the language."""
-
-
-class Written(Shared):
-    """Next-token prediction of targets, summed over their tokens, EOS among them."""
-
-    label_logits_only: bool
-
-    def counts(self, batch: Batch) -> dict[str, float]:
-        """Return the number of target tokens."""
-        return {"tokens": float(len(batch.targets["targets_L"]))}
-
-    def outputs(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Return ``logits_LV``, the scores of each target token."""
-        return {"logits_LV": word_scores(model, batch, self.label_logits_only, use_cache=False)[0]}
-
-    def losses(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Return the cross-entropy in nats summed over target tokens, shape (), float32."""
-        return {"tokens": word_loss(outputs["logits_LV"], batch.targets["targets_L"])}
-
-    def loss_sums(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Return `losses` of `outputs`, of a long batch without its scores being held together."""
-        return {"tokens": word_loss_sum(model, batch, self.label_logits_only, use_cache=False)}
-
-    def tallies(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, tuple[float, float]]:
-        """Return how many target tokens are the most probable ones."""
-        return {"accuracy": hits(outputs["logits_LV"], batch.targets["targets_L"])}
 
 
 def start_of(config: Mapping[str, Any]) -> int | None:
