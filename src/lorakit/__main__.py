@@ -115,7 +115,7 @@ def _print_usage(error: Any) -> None:
 
     if told := error.format_message().strip():
         where = f" {error.ctx.command_path} --help says what can be given." if error.ctx is not None else ""
-        print_error(LorakitError(f"{told.removesuffix('.')}.{where}"))
+        print_error(LorakitError(f"{told if told.endswith(('.', '?')) else told + '.'}{where}"))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -52,9 +52,21 @@ def test_a_result_in_a_pipe_keeps_each_of_its_lines_whole(capfd, monkeypatch, co
     assert capfd.readouterr().out == f"base    {LONG}\nmethod  lora\n"
 
 
-def test_a_wrong_command_line_is_one_line_that_names_the_page_of_help():
+@pytest.mark.parametrize(
+    ("words", "begins", "ends"),
+    [
+        (["train", "--foo", "bar"], "error: No such option: --foo", " lorakit train --help says what can be given."),
+        (
+            ["trian"],
+            "error: No such command 'trian'. Did you mean 'train'? ",
+            " lorakit --help says what can be given.",
+        ),
+    ],
+    ids=["option", "command"],
+)
+def test_a_wrong_command_line_is_one_line_that_names_the_page_of_help(words, begins, ends):
     done = subprocess.run(
-        [sys.executable, "-m", "lorakit", "train", "--foo", "bar"],
+        [sys.executable, "-m", "lorakit", *words],
         capture_output=True,
         text=True,
         check=False,
@@ -62,8 +74,8 @@ def test_a_wrong_command_line_is_one_line_that_names_the_page_of_help():
     )
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: No such option: --foo")
-    assert line.endswith("lorakit train --help says what can be given.")
+    assert line.startswith(begins)
+    assert line.endswith(ends)
 
 
 @pytest.mark.parametrize("words", [["train", "--help"], ["train", "--foo"], ["recipes", "list"]], ids=" ".join)
