@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import pytest
 from peft import LoraConfig, get_peft_model
-from tokenizers import Tokenizer, models, normalizers
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedTokenizerFast,
+)
 
 from conftest import save_checkpoint, tiny_gpt2, tiny_llama, tiny_tokenizer
+from encoders import framing
 from lorakit.errors import LorakitError
 from lorakit.workflows import export_gguf
 from lorakit.workflows.exporting import export
 from model_types import tiny_model
+from writers import tiny_writer, unigram_tokenizer
 
 IDS = {"vocab_size": 400, "bos_token_id": 0, "eos_token_id": 0}
 
@@ -52,6 +61,7 @@ MODELS = {
         "does not attend to windows, and this model to one of 4 tokens",
     ),
     "another type": (lambda: tiny_model("opt", AutoModelForCausalLM, **IDS), None, "knows models of type gpt2, llama"),
+    "a BERT cut in bytes": (lambda: tiny_model("bert", AutoModelForMaskedLM, **IDS), framing, "is BPE, not WordPiece"),
     "pieces by probability": (tiny_llama, unigram, "its model is Unigram, not BPE"),
     "text in lower case": (tiny_llama, lower, "does not cut text as this tokenizer does"),
 }
@@ -67,10 +77,60 @@ def test_a_model_that_llama_cpp_lacks_is_refused(tmp_path, name, monkeypatch):
     assert [entry.name for entry in tmp_path.iterdir()] == ["base"]
 
 
-@pytest.mark.parametrize("target", ["tiny-bert", "tiny-t5"])
-def test_a_model_that_does_not_go_on_with_text_is_refused(tmp_path, target):
-    with pytest.raises(LorakitError, match="GGUF holds models that write text"):
-        export(target, "gguf", tmp_path / "model.gguf")
+HEADS = {
+    "tags of tokens": ("bert", AutoModelForTokenClassification, framing),
+    "places of answers": ("bert", AutoModelForQuestionAnswering, framing),
+    "labels of a decoder": ("llama", AutoModelForSequenceClassification, tiny_tokenizer),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_that_llama_cpp_has_no_place_for_is_refused(tmp_path, name):
+    model_type, auto, tokenizer = HEADS[name]
+    save_checkpoint(tmp_path / "base", tiny_model(model_type, auto, **{**IDS, "pad_token_id": 1}), tokenizer())
+    with pytest.raises(LorakitError, match=r"no place for a head for .*, which .* has: use --to onnx"):
+        export(str(tmp_path / "base"), "gguf", tmp_path / "model.gguf")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["base"]
+
+
+WRITERS = {
+    "a gated ReLU": ({"feed_forward_proj": "gated-relu"}, "has relu or gated-gelu between .* this model gated-relu"),
+    "a deeper decoder": ({"num_decoder_layers": 3}, "at most as many layers in a decoder as in its encoder"),
+    "longer distances": ({"relative_attention_max_distance": 256}, "up to 128 apart, and this model up to 256"),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_an_encoder_decoder_that_llama_cpp_lacks_is_refused(tmp_path, name):
+    changes, said = WRITERS[name]
+    tokenizer = unigram_tokenizer()
+    save_checkpoint(tmp_path / "base", tiny_writer("t5", vocab_size=len(tokenizer), **changes), tokenizer)
+    with pytest.raises(LorakitError, match=said):
+        export(str(tmp_path / "base"), "gguf", tmp_path / "model.gguf")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["base"]
+
+
+def crossing():
+    """A tokenizer with a piece of two digits, before which it cuts text into single digits."""
+    tokenizer = unigram_tokenizer()
+    backend = tokenizer.backend_tokenizer
+    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True)])
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("1", -1.0), ("11", -1.0)]
+    backend.model = models.Unigram(pieces, 2)
+    return tokenizer
+
+
+def lower_unigram():
+    tokenizer = unigram_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    return tokenizer
+
+
+@pytest.mark.parametrize("make", [crossing, lower_unigram])
+def test_pieces_that_llama_cpp_would_choose_otherwise_are_refused(tmp_path, make):
+    save_checkpoint(tmp_path / "base", tiny_writer("t5", vocab_size=400), make())
+    with pytest.raises(LorakitError, match="does not cut text as this tokenizer does"):
+        export(str(tmp_path / "base"), "gguf", tmp_path / "model.gguf")
 
 
 def test_parts_are_refused(tmp_path):

@@ -74,7 +74,7 @@ def _show(done: Exported) -> None:
         ("written", f"{done.size / 1e6:,.1f} MB in {proof.dtype}"),
         ("read by", proof.runtime),
         ("compared with", f"the target in float32, on {counted(proof.texts, 'text')} ({proof.origin})"),
-        ("largest difference", f"{proof.largest_difference:.1e} of logits up to {proof.largest_logit:.1f}"),
+        ("largest difference", f"{proof.largest_difference:.1e} of {proof.compared} up to {proof.largest_logit:.1f}"),
         *([] if proof.same_text is None else [("same greedy text", f"{proof.same_text:.0%}")]),
         ("loss", f"{proof.loss_before:.4f} → {proof.loss_after:.4f}"),
     ]

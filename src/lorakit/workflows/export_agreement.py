@@ -1,34 +1,53 @@
-"""A decoder in another runtime against the target in float32: scores, loss, and greedy text."""
+"""A target in another runtime against itself in float32: scores or vectors, loss, and greedy text."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lorakit.adapters.bundle import Target
 from lorakit.errors import LorakitError
+from lorakit.objectives.base import IGNORED
 from lorakit.workflows.probing import Probes
+from lorakit.workflows.scoring import mean_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from lorakit.generation.answers import Generation
-    from lorakit.types import Example
+    from lorakit.types import Batch, Example
 
 NEW_TOKENS = 32
 """Longest continuation of a text."""
 
 
 class Runtime(Protocol):
-    """What reads an export."""
+    """What reads an export that writes text."""
 
-    def scores(self, ids: Sequence[int]) -> Tensor:
-        """Return the logits after each token of a text, shape (T, V), float32."""
+    def scores(self, ids: Sequence[int], *before: Sequence[int]) -> Tensor:
+        """Return the logits after each token of a text, shape (T, V), float32.
+
+        Of an encoder-decoder, `ids` are what its encoder reads, and the logits follow what its decoder has read
+        (`before`).
+        """
 
     def continued(self, ids: Sequence[int], most: int) -> list[int]:
-        """Return the greedy continuation of a text, up to and with a token that ends it."""
+        """Return the greedy continuation of a text, up to and with a token that ends it.
+
+        Of an encoder-decoder, what it writes about the text.
+        """
+
+
+class VectorRuntime(Protocol):
+    """What reads an export that turns text into numbers."""
+
+    def vectors(self, ids: Sequence[int]) -> Tensor:
+        """Return the last state of each token, shape (T, D), float32; of a model whose head is not exported."""
+
+    def pooled(self, ids: Sequence[int]) -> Tensor:
+        """Return the mean of these, shape (D,), or the scores of a text's labels, shape (O,); float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +55,16 @@ class Agreement:
     """How far a runtime is from the target."""
 
     largest_difference: float
-    """Largest absolute difference between two logits, over all tokens of all texts."""
+    """Largest absolute difference between two logits, or numbers of vectors, over all texts."""
     largest_logit: float
-    """Largest absolute logit of the target."""
+    """Largest absolute logit, or number, of the target."""
     loss_before: float
     """Mean loss of the target over all labels, in nats."""
     loss_after: float
     """The same of the runtime."""
-    same_text: float
-    """Share of texts continued alike, in [0, 1], up to a choice between two tokens closer than the bound."""
+    same_text: float | None
+    """Share of texts continued alike, in [0, 1], up to a choice between two tokens closer than the bound; None of a
+    model that writes none."""
 
     @property
     def difference(self) -> float:
@@ -52,14 +72,27 @@ class Agreement:
         return self.largest_difference / self.largest_logit
 
 
-def agree(target: Target, probes: Probes, runtime: Runtime, longest: int, bound: float) -> Agreement:
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A text as both read it."""
+
+    inputs: Mapping[str, Tensor]
+    """Of the target's forward."""
+    read: tuple[Sequence[int], ...]
+    """Of the runtime's `scores`."""
+    prompt: list[int]
+    learned_T: Tensor
+    """What is learned after each token, shape (T,), int64; -100 where nothing is."""
+
+
+def agree(target: Target, probes: Probes, runtime: Any, longest: int, bound: float) -> Agreement:
     """Compare a runtime with the target on texts.
 
     Args:
-        target: A decoder that writes.
+        target: A model of any kind; of an encoder, with a head for words or whole texts.
         probes: Texts with labels, each of which leaves room for `NEW_TOKENS`.
-        runtime: What was written, loaded.
-        longest: Tokens that the runtime reads at most; longer texts are cut.
+        runtime: What was written, loaded: a `Runtime`, of an encoder a `VectorRuntime`.
+        longest: Tokens that the runtime reads at most; longer texts of a decoder are cut.
         bound: Share of the largest logit by which two choices may differ and still be one.
 
     Raises:
@@ -71,25 +104,42 @@ def agree(target: Target, probes: Probes, runtime: Runtime, longest: int, bound:
     # PEFT's wrapper hides what kind of model it is; the layers inside keep their pairs.
     model: Any = target.load("float32")
     model = model.get_base_model() if target.form == "lora" else model
+    if target.base.family.kind == "encoder":
+        return _agree_on_vectors(model, target, probes, runtime)
+    decoder = target.base.family.kind == "decoder"
+    texts = [_continued(each, longest - NEW_TOKENS) if decoder else _answered(each, probes) for each in probes.examples]
     difference = logit = before = after = labels = 0.0
     with torch.inference_mode():
-        for example in probes.examples:
-            ids = example.ids[: longest - NEW_TOKENS].tolist()
-            expected_TV = model(torch.tensor([ids])).logits[0]
-            found_TV = runtime.scores(ids)
-            learned_T = torch.from_numpy(example.labels[: len(ids)]).long()[1:]
+        for text in texts:
+            expected_TV, found_TV = model(**text.inputs).logits[0], runtime.scores(*text.read)
             difference = max(difference, float((expected_TV - found_TV).abs().max()))
             logit = max(logit, float(expected_TV.abs().max()))
-            before += float(cross_entropy(expected_TV[:-1], learned_T, ignore_index=-100, reduction="sum"))
-            after += float(cross_entropy(found_TV[:-1], learned_T, ignore_index=-100, reduction="sum"))
-            labels += int((learned_T >= 0).sum())
-    if not math.isfinite(logit):
-        raise LorakitError(f"{target.folder} gives numbers that are not finite: its training diverged.")
-    prompts = [_prompt(example, longest - NEW_TOKENS) for example in probes.examples]
-    texts = zip(_written(model, target, prompts), prompts, strict=True)
-    same = [_is_same(text, runtime.continued(ids, NEW_TOKENS), bound * logit) for text, ids in texts]
+            before += float(cross_entropy(expected_TV, text.learned_T, ignore_index=IGNORED, reduction="sum"))
+            after += float(cross_entropy(found_TV, text.learned_T, ignore_index=IGNORED, reduction="sum"))
+            labels += int((text.learned_T >= 0).sum())
+    _check_finite(logit, target)
+    written = zip(_written(model, target, [text.prompt for text in texts]), texts, strict=True)
+    same = [_is_same(ours, runtime.continued(text.prompt, NEW_TOKENS), bound * logit) for ours, text in written]
     count = max(labels, 1.0)
     return Agreement(difference, logit, before / count, after / count, sum(same) / len(same))
+
+
+def _continued(example: Example, longest: int) -> _Text:
+    """Return a text that a decoder reads and goes on with."""
+    import torch
+
+    ids = example.ids[:longest].tolist()
+    labels_T = torch.from_numpy(example.labels[: len(ids)]).long()
+    learned_T = torch.cat((labels_T[1:], torch.tensor([IGNORED])))
+    return _Text({"input_ids": torch.tensor([ids])}, (ids,), _prompt(example, longest), learned_T)
+
+
+def _answered(example: Example, probes: Probes) -> _Text:
+    """Return a text that an encoder reads, and what a decoder is to write about it."""
+    batch: Batch = probes.objective.collate([example], packed=False)
+    ids = batch.inputs["input_ids"][0].tolist()
+    read = (ids, batch.inputs["decoder_input_ids"][0].tolist())
+    return _Text(batch.inputs, read, ids, batch.targets["targets_L"])
 
 
 def _prompt(example: Example, longest: int) -> list[int]:
@@ -115,3 +165,72 @@ def _is_same(text: Generation, found: Sequence[int], bound: float) -> bool:
             (_, best), (_, second) = step.candidates[:2]
             return math.log(best / max(second, 1e-45)) <= 2 * bound
     return len(text.ids) == len(found)
+
+
+def _check_finite(logit: float, target: Target) -> None:
+    if not math.isfinite(logit):
+        raise LorakitError(f"{target.folder} gives numbers that are not finite: its training diverged.")
+
+
+def _agree_on_vectors(model: Any, target: Target, probes: Probes, runtime: VectorRuntime) -> Agreement:
+    """Compare the scores that an encoder's head gives whole texts, or, of a head that is not exported, its vectors.
+
+    All tokens are of the first text, as runtimes know no others. The loss of vectors is that of the target's own head
+    on them.
+    """
+    import torch
+
+    objective = probes.objective
+    batches = [_of_one_text(objective.collate([example], packed=False)) for example in probes.examples]
+    with torch.inference_mode():
+        before = [(batch, objective.outputs(model, batch)) for batch in batches]
+        if target.head.task == "sequence_classification":
+            after = [(batch, {"logits_BO": runtime.pooled(_ids(batch))[None]}) for batch in batches]
+            pairs = [
+                (ours["logits_BO"], theirs["logits_BO"]) for (_, ours), (_, theirs) in zip(before, after, strict=True)
+            ]
+        else:
+            pairs = [_vectors(model.base_model, batch, runtime) for batch in batches]
+            setattr(model, model.base_model_prefix, _read_in(runtime, model.base_model))
+            after = [(batch, objective.outputs(model, batch)) for batch in batches]
+    difference = max(float((expected - found).abs().max()) for expected, found in pairs)
+    number = max(float(expected.abs().max()) for expected, _ in pairs)
+    _check_finite(number, target)
+    return Agreement(difference, number, mean_of(objective, before), mean_of(objective, after), None)
+
+
+def _of_one_text(batch: Batch) -> Batch:
+    """Return a batch whose tokens are all of the first text."""
+    return replace(batch, inputs={name: each for name, each in batch.inputs.items() if name != "token_type_ids"})
+
+
+def _ids(batch: Batch) -> list[int]:
+    ids: list[int] = batch.inputs["input_ids"][0].tolist()
+    return ids
+
+
+def _vectors(body: Any, batch: Batch, runtime: VectorRuntime) -> tuple[Tensor, Tensor]:
+    """Return the vectors of all tokens and their mean, those of the target first, shape (T + 1, D) each."""
+    import torch
+
+    states_TD = body(**batch.inputs).last_hidden_state[0]
+    expected = torch.cat((states_TD, states_TD.mean(0, keepdim=True)))
+    return expected, torch.cat((runtime.vectors(_ids(batch)), runtime.pooled(_ids(batch))[None]))
+
+
+def _read_in(runtime: VectorRuntime, body: Any) -> Any:
+    """Return a module in the place of an encoder, whose states are those that a runtime gives."""
+    from torch import nn
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+    class Read(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pooler = getattr(body, "pooler", None)
+
+        def forward(self, input_ids: Tensor, **_: Any) -> BaseModelOutputWithPooling:
+            states_BTD = runtime.vectors(input_ids[0].tolist())[None]
+            pooled_BD = None if self.pooler is None else self.pooler(states_BTD)
+            return BaseModelOutputWithPooling(last_hidden_state=states_BTD, pooler_output=pooled_BD)
+
+    return Read()

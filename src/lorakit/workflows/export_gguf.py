@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import unicodedata
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,25 +12,32 @@ from typing import TYPE_CHECKING
 
 from lorakit.adapters.edits import edits_of
 from lorakit.adapters.export import gguf_file
-from lorakit.adapters.export.gguf_architectures import ARCHITECTURES, Architecture, lacking, numbers_of
-from lorakit.adapters.export.gguf_vocabulary import vocabulary_of
+from lorakit.adapters.export.gguf_architectures import ARCHITECTURES, Architecture, bound_of, lacking, numbers_of
+from lorakit.adapters.export.gguf_vocabulary import Vocabulary, vocabulary_of
 from lorakit.adapters.merging import fold
 from lorakit.checkpoints import finding, ties
 from lorakit.checkpoints.folders import scratch_folder
 from lorakit.checkpoints.locating import Located
-from lorakit.data.encoding import TextEncoder
 from lorakit.errors import LorakitError
+from lorakit.families import Kind
+from lorakit.types import HeadTask
+from lorakit.workflows import export_texts
 from lorakit.workflows.export_agreement import NEW_TOKENS, Agreement, agree
+from lorakit.workflows.export_gguf_notes import untold
 from lorakit.workflows.export_order import Order, Proof
-from lorakit.workflows.probing import SENTENCES, Probes, probes_for
+from lorakit.workflows.probing import Probes, probes_for
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from lorakit.adapters.export.llama_cpp import Model
 
-_TEXTS = (*SENTENCES, "It's 1,024 + 7 = 1031!  Two\n\nlines,\tand a tab: (naïve) 'quotes' — ça va? 😀")
-"""Texts that both tokenizers must cut alike."""
+_HEADS: dict[Kind, tuple[HeadTask, ...]] = {
+    "decoder": ("causal_lm",),
+    "encoder": ("masked_lm", "masked_lm_nsp", "sequence_classification"),
+    "encoder_decoder": ("seq2seq_lm",),
+}
+"""Kind of model -> what its head may be about; the words of a masked text are left out of the file."""
 
 _LOSS_BOUND = 0.1
 """Share of the loss by which rounding to fewer bits may change it; more is another model."""
@@ -51,20 +58,22 @@ class Gguf:
         if self.order.shard_size is not None:
             raise LorakitError("--shard-size is for --to safetensors: GGUF is one file; leave it out.")
         _check_replaced(self.order.output)
-        if self.target.head.task != "causal_lm":
+        if self.target.head.task not in _HEADS[self._kind]:
             raise LorakitError(
-                f"GGUF holds models that write text, and {self.order.name} has a head for {self.target.head.task}: "
-                f"use lorakit merge, and lorakit predict or transformers."
+                f"llama.cpp has no place for a head for {self.target.head.task}, which {self.order.name} has: use --to "
+                f"onnx or --to safetensors."
             )
         faults = list(lacking(self._skeleton.config, self._architecture))
         if not self._architecture.output and self._unties():
             faults.append("has no output layer apart from the embeddings, and training changed one of the two")
-        if self._positions <= NEW_TOKENS:
+        if self._kind == "decoder" and self._positions <= NEW_TOKENS:
             faults.append(f"does not attend to windows, and this model to one of {self._positions} tokens")
         if faults:
             raise LorakitError(f"llama.cpp {faults[0]}: what it computes would differ. Use --to safetensors.")
-        vocabulary_of(self.target.tokenizer, self._rows)
-        self._starts()
+        _ = self._vocabulary
+        self._frame()
+        if self._kind == "encoder":
+            self._check_pairs()
         _check_installed()
 
     def write(self, place: Path) -> None:
@@ -75,25 +84,25 @@ class Gguf:
     def _write_model(self, place: Path, source: Path, dtype: str) -> None:
         whole = finding.open_folder(Located(source, f"local:{self.order.output.stem}"))
         config = whole.skeleton(self.target.head).config
-        vocabulary = vocabulary_of(self.target.tokenizer, self._rows)
-        gguf_file.write(place, source, config, self._architecture, vocabulary, self._words(), dtype)
+        gguf_file.write(place, source, config, self._architecture, self._vocabulary, self._words(), dtype)
 
     def verify(self, place: Path) -> Proof:
         """Load the file in llama.cpp: it must cut text, score, stop and write as the target does."""
-        probes = probes_for(self.target, self.order.data)
-        longest = min(self._positions, max(len(example.ids) for example in probes.examples) + NEW_TOKENS)
+        longest = max(len(example) for example in self._probes.examples) + NEW_TOKENS
+        if self._kind != "encoder_decoder":
+            longest = min(self._positions, longest)
         with self._loaded(place, longest) as model:
             self._check_words(model)
-            agreement = agree(self.target, probes, model, longest, self._architecture.bound)
+            agreement = agree(self.target, self._probes, model, longest, self._bound)
         self._check(agreement)
-        return self._proof(model.name, probes, agreement)
+        return self._proof(model.name, self._probes, agreement)
 
     @contextlib.contextmanager
     def _loaded(self, place: Path, longest: int) -> Iterator[Model]:
         """Give what was written, loaded by llama.cpp."""
-        from lorakit.adapters.export.llama_cpp import Model
+        from lorakit.adapters.export.llama_cpp import RUNTIMES
 
-        with contextlib.closing(Model(place, longest)) as model:
+        with contextlib.closing(RUNTIMES[self._kind](place, longest)) as model:
             yield model
 
     @cached_property
@@ -105,6 +114,22 @@ class Gguf:
                 f"{self.target.base.family.model_type}. Use --to safetensors."
             )
         return found
+
+    @property
+    def _kind(self) -> Kind:
+        return self.target.base.family.kind
+
+    @cached_property
+    def _probes(self) -> Probes:
+        return probes_for(self.target, self.order.data)
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        return vocabulary_of(self.target.tokenizer, self._rows, self._architecture.tokenizers)
+
+    @property
+    def _bound(self) -> float:
+        return bound_of(self._skeleton.config)
 
     @cached_property
     def _skeleton(self) -> PreTrainedModel:
@@ -141,15 +166,22 @@ class Gguf:
             fold(self.target, scratch, None if self._dtype == self.target.base.stored_dtype else "float32")
             yield scratch
 
-    def _encoder(self) -> TextEncoder:
-        return TextEncoder(self.target.tokenizer, replace(self.target.style, separator=""))
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """Return what stands before a text and behind it, a token each at most."""
+        before, behind = export_texts.frame(self.target)
+        if self._kind == "encoder" and not (before and behind):
+            raise LorakitError("llama.cpp puts a token before a text and one behind it, and this tokenizer does not.")
+        return before, behind
 
-    def _starts(self) -> list[int]:
-        """Return what stands before a prompt: nothing, or one token."""
-        before = self._encoder().prompts([""])[0]
-        if len(before) > 1:
-            raise LorakitError(f"llama.cpp puts one start token before a text, and this tokenizer {len(before)}.")
-        return before
+    def _check_pairs(self) -> None:
+        """Raise LorakitError where two texts are told apart by token types."""
+        if self.target.head.task == "sequence_classification" and any(
+            example.segments is not None and example.segments.any() for example in self._probes.examples
+        ):
+            raise LorakitError(
+                "llama.cpp reads every token as one of the first text, and this model tells two texts apart: use --to "
+                "onnx or --to safetensors."
+            )
 
     def _ends(self) -> list[int]:
         """Return the tokens that end an answer, the tokenizer's first; GGUF has three places."""
@@ -157,22 +189,30 @@ class Gguf:
         return sorted(self.target.eos_ids, key=lambda token: (token != own, token))[:3]
 
     def _words(self) -> gguf_file.Words:
-        tokenizer, starts = self.target.tokenizer, self._starts()
+        tokenizer, (before, behind) = self.target.tokenizer, self._frame()
         template = self.target.style.chat_template or tokenizer.chat_template
         return gguf_file.Words(
             name=self.order.output.stem,
-            bos_id=starts[0] if starts else tokenizer.bos_token_id,
-            begins=bool(starts),
+            bos_id=before[0] if before else tokenizer.bos_token_id,
+            begins=bool(before),
+            ends=bool(behind) and self._kind != "encoder",
             eos_ids=self._ends(),
             pad_id=tokenizer.pad_token_id,
             unknown_id=tokenizer.unk_token_id,
             chat_template=template if isinstance(template, str) else None,
+            separator_id=behind[0] if self._kind == "encoder" else None,
+            mask_id=tokenizer.mask_token_id,
+            labels=self.target.head.labels,
         )
 
     def _check_words(self, model: Model) -> None:
         """Raise LorakitError where llama.cpp cuts a text otherwise, or goes on behind a token that ends answers."""
-        for text, expected in zip(_TEXTS, self._encoder().prompts(_TEXTS), strict=True):
-            if model.ids(text) != expected:
+        tokenizer = self.target.tokenizer
+        texts = [*export_texts.TEXTS, " ".join(tokenizer.convert_ids_to_tokens(self.target.base.new_rows))]
+        for text, expected in zip(texts, export_texts.as_read(self.target, texts), strict=True):
+            # Letters taken apart stay so: this is what `_untold` asks for.
+            given = unicodedata.normalize("NFD", text) if self._vocabulary.decomposes else text
+            if model.ids(given) != expected:
                 raise LorakitError(
                     f"llama.cpp cuts {text!r} into other tokens than this tokenizer, so that the model would read "
                     f"what it was not trained on. Use --to safetensors."
@@ -190,11 +230,14 @@ class Gguf:
                     f"in {self._dtype}, llama.cpp loses what was learned: the loss goes from "
                     f"{agreement.loss_before:.4f} to {agreement.loss_after:.4f}. Export with --dtype f32."
                 )
-        elif not (agreement.difference <= self._architecture.bound and agreement.same_text == 1):
+        elif not (agreement.difference <= self._bound and agreement.same_text in (1, None)):
+            texts = (
+                "" if agreement.same_text is None else f", and {agreement.same_text:.0%} of the texts are written alike"
+            )
             raise LorakitError(
-                f"llama.cpp does not compute this model: its logits differ by up to {agreement.difference:.1e} of the "
-                f"largest one (at most {self._architecture.bound:.0e} is rounding), and {agreement.same_text:.0%} of "
-                f"the texts are continued alike. Nothing was written; use --to safetensors."
+                f"llama.cpp does not compute this model: its numbers differ by up to {agreement.difference:.1e} of the "
+                f"largest one (at most {self._bound:.0e} is rounding){texts}. Nothing was written; use --to "
+                f"safetensors."
             )
 
     def _proof(self, runtime: str, probes: Probes, agreement: Agreement) -> Proof:
@@ -209,23 +252,12 @@ class Gguf:
             loss_before=agreement.loss_before,
             loss_after=agreement.loss_after,
             notes=(*probes.notes, *self._untold()),
+            compared="numbers of vectors" if self.target.head.task.startswith("masked_lm") else "logits",
         )
 
     def _untold(self) -> Iterator[str]:
         """Yield what a GGUF file has no place for, and whoever uses it must know."""
-        target = self.target
-        if target.style.separator:
-            yield f"GGUF has no place for the text behind a prompt: write {target.style.separator!r} behind each."
-        if target.stop_strings:
-            yield f"GGUF has no place for texts that end an answer: {', '.join(map(repr, target.stop_strings))}."
-        if len(target.eos_ids) > len(self._ends()):
-            yield f"GGUF has places for three tokens that end an answer, and this model {len(target.eos_ids)}."
-        positions = target.base.max_positions
-        if positions is not None and self._positions < positions:
-            yield (
-                f"llama.cpp lets this type of model attend to all it has read, and it was trained on windows of "
-                f"{self._positions} tokens: the file says that its texts are no longer."
-            )
+        return untold(self.target, self._vocabulary, len(self._ends()), self._positions)
 
 
 def _check_installed() -> None:

@@ -66,10 +66,10 @@ class GgufLora(Gguf):
     @contextlib.contextmanager
     def _loaded(self, place: Path, longest: int) -> Iterator[Model]:
         """Give the base, written in float32 beside the output, with what was written on it."""
-        from lorakit.adapters.export.llama_cpp import Model
+        from lorakit.adapters.export.llama_cpp import RUNTIMES
 
         with scratch_folder(self.order.output) as scratch:
             base = scratch / "base.gguf"
             self._write_model(base, self.target.base.folder, "float32")
-            with contextlib.closing(Model(base, longest, place)) as model:
+            with contextlib.closing(RUNTIMES[self._kind](base, longest, place)) as model:
                 yield model

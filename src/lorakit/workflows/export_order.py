@@ -40,9 +40,9 @@ class Proof:
     origin: str
     """Where these texts come from."""
     largest_difference: float
-    """Largest absolute difference between two logits."""
+    """Largest absolute difference between two numbers of `compared`."""
     largest_logit: float
-    """Largest absolute logit of the target, to compare with."""
+    """Largest absolute number of the target, to compare with."""
     same_text: float | None
     """Share of texts continued with the same greedy text, in [0, 1]; None of a model that writes none."""
     loss_before: float
@@ -50,6 +50,8 @@ class Proof:
     loss_after: float
     """The same of what was written."""
     notes: tuple[str, ...] = ()
+    compared: str = "logits"
+    """What was compared, in a word."""
 
 
 class Exporter(Protocol):

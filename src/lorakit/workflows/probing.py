@@ -131,7 +131,7 @@ def _shipped(target: Target) -> tuple[list[Row], FormatName]:
     elif head.task == "question_answering":
         kind = "extractive"
         fields = [{"question": "What is it?", "context": text, "answers": []} for text in SENTENCES]
-    elif head.task == "seq2seq_lm":
+    elif head.task == "seq2seq_lm" and "source_target" in _accepted(target):
         kind = "source_target"
         fields = [{"source": text, "target": text} for text in SENTENCES]
     return [Row(values, "shipped", number) for number, values in enumerate(fields, start=1)], kind

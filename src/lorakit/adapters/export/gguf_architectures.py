@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _TANH = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")
+_EXACT = ("silu", "relu")
+"""Activations that ggml computes in float32; GELU is looked up in a table of float16."""
+
+_DISTANCE = 128
+"""Tokens from which on llama.cpp lets T5's distances share one number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +35,14 @@ class Architecture:
     """Whether there is an output layer apart from the embeddings."""
     windows: bool = False
     """Whether every second layer, from the first, attends to a window alone, and scores are capped."""
-
-    @property
-    def bound(self) -> float:
-        """Largest difference of two logits in float32 that is rounding, as a share of the largest logit.
-
-        GELU is looked up in a table of float16 by ggml.
-        """
-        return 1e-4 if self.activations == ("silu",) else 5e-3
+    tokenizers: tuple[str, ...] = ("BPE",)
+    """Kinds of tokenizers that its texts are cut by."""
+    unblocked: str = "F16"
+    """Kind of the rows that ``q8_0`` cannot cut into blocks; activations of T5 outgrow float16."""
 
 
 _LLAMA = Architecture("llama", ("silu",), neighbours=True)
+_T5 = Architecture("t5", ("relu", "gated-gelu"), tokenizers=("Unigram",), unblocked="BF16")
 
 ARCHITECTURES = {
     "gpt2": Architecture("gpt2", _TANH, transposed=("c_attn.weight", "c_proj.weight", "c_fc.weight")),
@@ -50,8 +52,16 @@ ARCHITECTURES = {
     "qwen3": Architecture("qwen3", ("silu",)),
     "gemma": Architecture("gemma", _TANH, norms_from_zero=True, output=False),
     "gemma2": Architecture("gemma2", _TANH, norms_from_zero=True, output=False, windows=True),
+    "t5": _T5,
+    "mt5": _T5,
+    "umt5": _T5,
+    # llama.cpp takes tanh's GELU for the exact one, too.
+    "bert": Architecture("bert", ("gelu", *_TANH), tokenizers=("WordPiece",)),
 }
 """`model_type` of config.json -> what llama.cpp has of it."""
+
+
+_INNER = ("intermediate_size", "n_inner", "d_ff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,10 @@ class Numbers:
     """Tokens that a layer attends to where it does not attend to all."""
     rope: dict[str, Any] | None
     """`rope_parameters` of the config; None where positions are learned."""
+    decoder_layers: int = 0
+    """Of an encoder-decoder; `layers` are those of its encoder."""
+    output_scale: float = 1.0
+    """What the states of a T5 are multiplied by before its output layer."""
 
 
 def numbers_of(config: Any, architecture: Architecture) -> Numbers:
@@ -83,10 +97,11 @@ def numbers_of(config: Any, architecture: Architecture) -> Numbers:
         architecture: Of its type.
     """
     width, heads = config.hidden_size, config.num_attention_heads
-    inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * width
+    inner = next((size for name in _INNER if (size := getattr(config, name, None))), 4 * width)
     layers = getattr(config, "layer_types", None) or ("sliding_attention",)
     window = getattr(config, "sliding_window", None) if "sliding_attention" in layers else None
-    positions = config.max_position_embeddings
+    # Nothing bounds the distances of a T5; this is the length that its authors trained on.
+    positions = getattr(config, "max_position_embeddings", None) or 512
     if window is not None and not architecture.windows:
         positions = min(positions, window)
     return Numbers(
@@ -99,19 +114,44 @@ def numbers_of(config: Any, architecture: Architecture) -> Numbers:
         positions=positions,
         window=window,
         rope=getattr(config, "rope_parameters", None),
+        decoder_layers=getattr(config, "num_decoder_layers", None) or 0,
+        output_scale=width**-0.5 if _scales_output(config) else 1.0,
     )
+
+
+def _scales_output(config: Any) -> bool:
+    """Whether a T5 divides its last states by the root of their width, as those do that write with their embeddings."""
+    if config.model_type == "t5":
+        return bool(getattr(config, "scale_decoder_outputs", config.tie_word_embeddings))
+    return config.model_type == "umt5" and config.tie_word_embeddings
+
+
+def activation_of(config: Any) -> str | None:
+    """Return the name of the activation between the layers of a block; of a T5, with whether it is gated."""
+    names = ("feed_forward_proj", "hidden_activation", "hidden_act", "activation_function")
+    return next((used for name in names if (used := getattr(config, name, None))), None)
+
+
+def bound_of(config: Any) -> float:
+    """Return the largest difference of two numbers in float32 that is rounding, as a share of the largest number."""
+    return 1e-4 if activation_of(config) in _EXACT else 5e-3
 
 
 def lacking(config: Any, architecture: Architecture) -> Iterator[str]:
     """Yield what a model computes and llama.cpp does not, each as the end of a sentence."""
-    used = getattr(config, "hidden_activation", None) or getattr(config, "hidden_act", None)
-    used = used or getattr(config, "activation_function", None)
+    used = activation_of(config)
     if used not in architecture.activations:
         yield f"has {' or '.join(architecture.activations)} between the layers of a block, and this model {used}"
     if getattr(config, "scale_attn_by_inverse_layer_idx", False) or not getattr(config, "scale_attn_weights", True):
         yield "divides the scores of attention by the root of a head's width, and this model does not"
     if getattr(config, "add_cross_attention", False):
         yield "has no cross-attention there"
+    if architecture.name == "bert" and config.is_decoder:
+        yield "lets every token attend to all, and this model to those before it"
+    if numbers_of(config, architecture).decoder_layers > config.num_hidden_layers:
+        yield "has at most as many layers in a decoder as in its encoder, and this model more"
+    if getattr(config, "relative_attention_max_distance", _DISTANCE) != _DISTANCE:
+        yield f"tells distances up to {_DISTANCE} apart, and this model up to {config.relative_attention_max_distance}"
     numbers = numbers_of(config, architecture)
     rope = numbers.rope or {}
     if rope.get("rope_type", "default") not in ("default", "linear", "llama3"):
@@ -138,8 +178,27 @@ def _lacking_windows(config: Any, numbers: Numbers) -> Iterator[str]:
 
 def is_kept(name: str, config: Any) -> bool:
     """Whether a stored tensor is a weight of its own: not a constant mask, nor a second copy of the embeddings."""
-    constant = name.endswith((".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq"))
-    return not constant and not (name == "lm_head.weight" and config.tie_word_embeddings)
+    constant = name.endswith((".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq", "embeddings.position_ids"))
+    # The config of a T5 does not tell: its output layer stands alone where the two that are stored differ.
+    copied = name == "lm_head.weight" and config.tie_word_embeddings and not config.is_encoder_decoder
+    return not constant and not copied
+
+
+def known_as(name: str, architecture: Architecture, classifies: bool) -> str | None:
+    """Return what the `gguf` library calls a weight; None for one of BERT's that only heads read which GGUF lacks.
+
+    Args:
+        name: In the checkpoint.
+        architecture: Of its model.
+        classifies: Whether a layer on the pooled first token scores labels.
+    """
+    if architecture.name != "bert":
+        return name
+    name = name.removeprefix("bert.")
+    if name.startswith(("pooler.", "classifier.")):
+        dense = name.replace("classifier.", "classifier.out_proj.").replace("pooler.", "classifier.")
+        return dense if classifies else None
+    return None if name.startswith("cls.") else name
 
 
 def laid_out(name: str, tensor: Tensor, architecture: Architecture, numbers: Numbers) -> Tensor:
@@ -153,6 +212,8 @@ def laid_out(name: str, tensor: Tensor, architecture: Architecture, numbers: Num
     """
     if name.endswith(architecture.transposed):
         return tensor.T
+    if name == "decoder.final_layer_norm.weight":
+        return tensor * numbers.output_scale
     if architecture.norms_from_zero and name.endswith("norm.weight"):
         return tensor + 1
     if architecture.neighbours:

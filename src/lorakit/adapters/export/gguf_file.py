@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorakit.adapters.export import gguf_sizes
 from lorakit.adapters.export.gguf_architectures import (
     Architecture,
     Numbers,
     is_kept,
+    known_as,
     laid_out,
     numbers_of,
     rope_factors,
@@ -21,6 +23,7 @@ from lorakit.adapters.export.gguf_architectures import (
 from lorakit.adapters.export.gguf_vocabulary import Vocabulary
 from lorakit.adapters.surgery import Pair
 from lorakit.checkpoints import weights
+from lorakit.checkpoints.weights import Place
 from lorakit.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -41,11 +44,17 @@ class Words:
     bos_id: int | None
     begins: bool
     """Whether a start token stands before a text."""
+    ends: bool
+    """Whether the first of `eos_ids` stands behind a text that is read."""
     eos_ids: Sequence[int]
     """Tokens that end an answer, that of the tokenizer first."""
     pad_id: int | None
     unknown_id: int | None
     chat_template: str | None
+    separator_id: int | None = None
+    mask_id: int | None = None
+    labels: Sequence[str] = ()
+    """Names of the classes, in the order of their scores, of a model that scores whole texts."""
 
 
 def write(
@@ -53,7 +62,7 @@ def write(
 ) -> None:
     """Write a whole model as a GGUF file, one tensor in memory at a time.
 
-    Matrices are stored in `dtype`, all else in float32; rows that ``q8_0`` cannot cut into blocks are float16.
+    Matrices are stored in `dtype`, all else in float32; rows that ``q8_0`` cannot cut into blocks have 16 bits.
 
     Args:
         file: Written in place; call it inside `folders.whole_file`.
@@ -72,39 +81,14 @@ def write(
     numbers = numbers_of(config, architecture)
     writer = gguf.GGUFWriter(file, architecture.name)
     try:
-        _say_sizes(writer, config, numbers, architecture)
+        gguf_sizes.say(writer, config, numbers, architecture, words.labels)
         writer.add_file_type(gguf.LlamaFileType[_FILE_TYPES[dtype]])
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         _say_words(writer, vocabulary, words)
-        _write_tensors(writer, source, config, numbers, architecture, dtype)
+        places, names = _places(source, config, numbers, architecture, bool(words.labels))
+        _write_tensors(writer, places, names, config, numbers, architecture, dtype)
     finally:
         writer.close()
-
-
-def _say_sizes(writer: GGUFWriter, config: Any, numbers: Numbers, architecture: Architecture) -> None:
-    import gguf
-
-    writer.add_block_count(numbers.layers)
-    writer.add_context_length(numbers.positions)
-    writer.add_embedding_length(numbers.width)
-    writer.add_feed_forward_length(numbers.inner)
-    writer.add_head_count(numbers.heads)
-    if numbers.rope is None:
-        writer.add_layer_norm_eps(config.layer_norm_epsilon)
-        return
-    writer.add_head_count_kv(numbers.groups)
-    writer.add_key_length(numbers.head)
-    writer.add_value_length(numbers.head)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_dimension_count(numbers.head)
-    writer.add_rope_freq_base(numbers.rope["rope_theta"])
-    if numbers.rope.get("rope_type") == "linear":
-        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
-        writer.add_rope_scaling_factor(numbers.rope["factor"])
-    if architecture.windows:
-        writer.add_sliding_window(numbers.window or numbers.positions)
-        writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
-        writer.add_final_logit_softcapping(config.final_logit_softcapping)
 
 
 def _say_words(writer: GGUFWriter, vocabulary: Vocabulary, words: Words) -> None:
@@ -119,38 +103,71 @@ def _say_words(writer: GGUFWriter, vocabulary: Vocabulary, words: Words) -> None
     if vocabulary.scores is not None:
         writer.add_token_scores(vocabulary.scores)
         writer.add_add_space_prefix(vocabulary.space_prefix)
+        writer.add_remove_extra_whitespaces(vocabulary.merges_spaces)
+    if vocabulary.charsmap is not None:
+        writer.add_precompiled_charsmap(vocabulary.charsmap)
+    if vocabulary.model == "bert":
+        # The `gguf` library has no names for these.
+        writer.add_bool("tokenizer.ggml.normalizer.lowercase", vocabulary.lowers)
+        writer.add_bool("tokenizer.ggml.normalizer.strip_accents", vocabulary.strips_accents)
     ends = (writer.add_eos_token_id, writer.add_eot_token_id, writer.add_eom_token_id)
     said = (
         (writer.add_bos_token_id, words.bos_id),
         (writer.add_pad_token_id, words.pad_id),
         (writer.add_unk_token_id, words.unknown_id),
+        (writer.add_sep_token_id, words.separator_id),
+        (writer.add_mask_token_id, words.mask_id),
         *zip(ends, words.eos_ids, strict=False),
     )
     for say, number in said:
         if number is not None:
             say(number)
     writer.add_add_bos_token(words.begins)
-    writer.add_add_eos_token(False)
+    writer.add_add_eos_token(words.ends)
     if words.chat_template is not None:
         writer.add_chat_template(words.chat_template)
 
 
+def _places(
+    source: Path, config: Any, numbers: Numbers, architecture: Architecture, classifies: bool
+) -> tuple[dict[str, Place], dict[str, str]]:
+    """Return, by their names in a checkpoint, where the weights are that GGUF holds, and what it calls them."""
+    stored = {name: place for name, place in weights.layout(source).items() if is_kept(name, config)}
+    shared = stored.get("shared.weight")
+    if shared is not None:
+        further = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
+        stored = {
+            name: place for name, place in stored.items() if name not in further or not place.holds_the_same(shared)
+        }
+    known = names_of(architecture, numbers)
+    called = {name: known_as(name, architecture, classifies) for name in stored}
+    names = {
+        name: known.get_name(call, try_suffixes=(".weight", ".bias"))
+        for name, call in called.items()
+        if call is not None
+    }
+    lost = sorted(name for name, told in names.items() if told is None)
+    if lost:
+        raise CheckpointError(f"llama.cpp's {architecture.name} has no place for {lost[0]!r} ({len(lost)} tensors).")
+    return {name: stored[name] for name in names}, names
+
+
 def _write_tensors(
-    writer: GGUFWriter, source: Path, config: Any, numbers: Numbers, architecture: Architecture, dtype: str
+    writer: GGUFWriter,
+    places: Mapping[str, Place],
+    names: Mapping[str, str],
+    config: Any,
+    numbers: Numbers,
+    architecture: Architecture,
+    dtype: str,
 ) -> None:
     import gguf
     import numpy
 
-    places = {name: place for name, place in weights.layout(source).items() if is_kept(name, config)}
-    known = names_of(architecture, numbers)
-    names = {name: known.get_name(name, try_suffixes=(".weight", ".bias")) for name in places}
-    lost = sorted(name for name, told in names.items() if told is None)
-    if lost:
-        raise CheckpointError(f"llama.cpp's {architecture.name} has no place for {lost[0]!r} ({len(lost)} tensors).")
     kinds = {}
     for name, place in places.items():
         shape = place.info.shape[::-1] if name.endswith(architecture.transposed) else place.info.shape
-        kinds[name] = _kind(names[name], shape, dtype)
+        kinds[name] = _kind(names[name], shape, dtype, architecture.unblocked)
         bytes_of_a_row = gguf.quant_shape_to_byte_shape(shape, kinds[name])
         size = int(numpy.prod(bytes_of_a_row))
         writer.add_tensor_info(names[name], shape, numpy.dtype("float32"), size, raw_dtype=kinds[name])
@@ -172,17 +189,17 @@ def names_of(architecture: Architecture, numbers: Numbers) -> Any:
     import gguf
 
     number = next(number for number, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture.name)
-    return gguf.get_tensor_name_map(number, numbers.layers)
+    return gguf.get_tensor_name_map(number, max(numbers.layers, numbers.decoder_layers))
 
 
-def _kind(name: str, shape: Sequence[int], dtype: str) -> GGMLQuantizationType:
+def _kind(name: str, shape: Sequence[int], dtype: str, unblocked: str) -> GGMLQuantizationType:
     """Return how a tensor is stored."""
     import gguf
 
-    if len(shape) < 2 or name.startswith("position_embd"):
+    if len(shape) < 2 or name.startswith(("position_embd", "token_types")) or "attn_rel_b" in name:
         return gguf.GGMLQuantizationType.F32
     if dtype == "q8_0" and shape[-1] % _BLOCK:
-        return gguf.GGMLQuantizationType.F16
+        return gguf.GGMLQuantizationType[unblocked]
     return gguf.GGMLQuantizationType[_KINDS[dtype]]
 
 
@@ -215,7 +232,7 @@ def write_adapter(
         known = names_of(architecture, numbers)
         kind = gguf.GGMLQuantizationType[_KINDS[dtype]]
         for layer, pair in pairs.items():
-            place = known.get_name(layer)
+            place = known.get_name(known_as(layer, architecture, classifies=False))
             if place is None:
                 raise CheckpointError(f"llama.cpp's {architecture.name} has no place for {layer!r}.")
             up_OR = laid_out(f"{layer}.lora", pair.up_OR.float() * pair.scale, architecture, numbers)

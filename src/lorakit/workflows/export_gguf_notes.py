@@ -1,0 +1,51 @@
+"""What a GGUF file has no place for, and whoever uses it must know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lorakit.adapters.bundle import Target
+from lorakit.adapters.export.gguf_vocabulary import Vocabulary
+from lorakit.workflows.tasks import settings_of
+
+
+def untold(target: Target, vocabulary: Vocabulary, ends: int, positions: int) -> Iterator[str]:
+    """Yield a sentence for each.
+
+    Args:
+        target: What was written.
+        vocabulary: What the file says of its tokenizer.
+        ends: How many tokens that end an answer are in the file.
+        positions: Longest text, in tokens, that the file claims to read.
+    """
+    if target.style.separator:
+        yield f"GGUF has no place for the text behind a prompt: write {target.style.separator!r} behind each."
+    if target.stop_strings:
+        yield f"GGUF has no place for texts that end an answer: {', '.join(map(repr, target.stop_strings))}."
+    if len(target.eos_ids) > ends:
+        yield f"GGUF has places for three tokens that end an answer, and this model {len(target.eos_ids)}."
+    if prefix := getattr(settings_of(target), "prefix", ""):
+        yield f"GGUF has no place for the text before a source: write {prefix!r} before each."
+    if vocabulary.decomposes:
+        yield (
+            "llama.cpp does not take all letters apart as this tokenizer does first (Korean, letters with marks): give "
+            "it texts in Unicode's form NFD."
+        )
+    if vocabulary.model == "bert" and not vocabulary.lowers:
+        yield (
+            "A llama.cpp that does not read tokenizer.ggml.normalizer.lowercase takes capital letters for small ones: "
+            "use one as new as the one here."
+        )
+    if vocabulary.spells_bytes:
+        yield (
+            "llama.cpp writes the bytes of a character that is no token by their names, such as <0xF0>: join them; and "
+            "it reads such a name as that byte."
+        )
+    if target.head.task in ("masked_lm", "masked_lm_nsp"):
+        yield "GGUF has no place for the head that fills in words: the file gives vectors, and their mean."
+    bound = target.base.max_positions
+    if bound is not None and positions < bound:
+        yield (
+            f"llama.cpp lets this type of model attend to all it has read, and it was trained on windows of "
+            f"{positions} tokens: the file says that its texts are no longer."
+        )

@@ -1,0 +1,197 @@
+"""A BERT as a GGUF file gives the vectors and scores in llama.cpp that plain PEFT and plain transformers give."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification, BertTokenizer
+
+from conftest import SENTENCES, save_checkpoint
+from encoders import written
+from lorakit.adapters.export import gguf_file
+from lorakit.checkpoints import vocabularies
+from lorakit.checkpoints.finding import find
+from lorakit.errors import LorakitError
+from lorakit.workflows.exporting import export
+from lorakit.workflows.merging import merge
+from model_types import tiny_model
+from runs import train
+
+REASON = "llama.cpp is not installed: pip install 'lorakit[export]'"
+gguf = pytest.importorskip("gguf", reason=REASON)
+llama_cpp = pytest.importorskip("llama_cpp", reason=REASON)
+
+IDS_T = [2, *(torch.arange(40) * 7 % 300).tolist(), 3]
+TEXTS = (*SENTENCES, "It's 1031 = 1,024 + 7!  Two\n\nlines,\tand a tab; naïve 'quotes' 😀 漢字 Öl ÉCOLE")
+BOUND = 5e-3
+"""llama.cpp computes tanh's GELU, from a table of float16."""
+
+
+def vectors(file: Path, ids_T=IDS_T, pools: bool = False, width: int = 32, pairs: Path | None = None) -> torch.Tensor:
+    """Return what llama.cpp gives for each token, shape (T, D), or, `pools`, for the text, shape (width,)."""
+    settings = {"embedding": True, "n_ctx": 64, "n_ubatch": 64, "n_threads": 1, "verbose": False}
+    pooling = {} if pools else {"pooling_type": llama_cpp.LLAMA_POOLING_TYPE_NONE}
+    found = llama_cpp.Llama(str(file), lora_path=pairs and str(pairs), **settings, **pooling)
+    tokens = (llama_cpp.llama_token * len(ids_T))(*ids_T)
+    assert llama_cpp.llama_encode(found.ctx, llama_cpp.llama_batch_get_one(tokens, len(ids_T))) == 0
+    if pools:
+        return torch.tensor(llama_cpp.llama_get_embeddings_seq(found.ctx, 0)[:width])
+    return torch.tensor(llama_cpp.llama_get_embeddings(found.ctx)[: width * len(ids_T)]).reshape(len(ids_T), width)
+
+
+def share(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Largest difference as a share of the largest number."""
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+def states(model, ids_T=IDS_T) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(torch.tensor([ids_T])).last_hidden_state[0]
+
+
+def bert(folder: Path, auto=AutoModelForMaskedLM, tokenizer=None, **changes) -> Path:
+    tokenizer = tokenizer or vocabularies.word_pieces(SENTENCES, 900, 64)
+    return save_checkpoint(folder, tiny_model("bert", auto, vocab_size=len(tokenizer) + 3, **changes), tokenizer)
+
+
+def adapter(folder: Path, model, task: str | None, **settings) -> Path:
+    """Train and save an adapter with plain PEFT; no manifest."""
+    settings = {"target_modules": ["query", "key", "output.dense"], "r": 4, "lora_alpha": 16, **settings}
+    model = get_peft_model(model, LoraConfig(task_type=task, **settings))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.add_(0.05 * torch.randn_like(weight))
+    model.save_pretrained(folder, save_embedding_layers=False)
+    return folder
+
+
+VARIANTS = {
+    "lora": {},
+    "rslora": {"use_rslora": True},
+    "dora": {"use_dora": True},
+    "patterns": {"rank_pattern": {"query": 2}, "alpha_pattern": {"key": 64}},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_vectors_of_an_adapter_in_llama_cpp_are_those_of_plain_peft(tmp_path, variant):
+    base = bert(tmp_path / "base")
+    folder = adapter(tmp_path / "adapter", AutoModelForMaskedLM.from_pretrained(base), None, **VARIANTS[variant])
+    done = export(str(folder), "gguf", tmp_path / "model.gguf", "f32", base=str(base))
+    plain = PeftModel.from_pretrained(AutoModelForMaskedLM.from_pretrained(base), folder).eval()
+    assert share(vectors(tmp_path / "model.gguf"), states(plain.base_model.model.bert)) <= BOUND
+    assert done.proof.compared == "numbers of vectors"
+    assert abs(done.proof.loss_after - done.proof.loss_before) < 0.01
+
+
+@pytest.mark.parametrize("variant", ["lora", "rslora", "patterns"])
+def test_vectors_of_pairs_on_their_base_in_llama_cpp_are_those_of_plain_peft(tmp_path, variant):
+    base = bert(tmp_path / "base")
+    folder = adapter(tmp_path / "adapter", AutoModelForMaskedLM.from_pretrained(base), None, **VARIANTS[variant])
+    export(str(folder), "gguf-lora", tmp_path / "pairs.gguf", base=str(base))
+    export(str(base), "gguf", tmp_path / "base.gguf", "f32")
+    plain = PeftModel.from_pretrained(AutoModelForMaskedLM.from_pretrained(base), folder).eval()
+    found = vectors(tmp_path / "base.gguf", pairs=tmp_path / "pairs.gguf")
+    assert share(found, states(plain.base_model.model.bert)) <= BOUND
+
+
+@pytest.mark.parametrize("changes", [{}, {"hidden_act": "gelu_new"}, {"type_vocab_size": 1}, {"layer_norm_eps": 0.1}])
+def test_a_text_becomes_the_mean_of_the_vectors_that_transformers_gives(tmp_path, changes):
+    base = bert(tmp_path / "base", **changes)
+    export(str(base), "gguf", tmp_path / "model.gguf", "f32")
+    expected_TD = states(AutoModel.from_pretrained(base))
+    assert share(vectors(tmp_path / "model.gguf"), expected_TD) <= BOUND
+    assert share(vectors(tmp_path / "model.gguf", pools=True), expected_TD.mean(0)) <= BOUND
+
+
+LABELS = ("north", "south", "centre")
+PROBLEMS = {
+    "one label": ("single_label_classification", LABELS),
+    "several labels": ("multi_label_classification", LABELS),
+    "a score": ("regression", ("score",)),
+}
+
+
+def labelled(problem: str, labels=LABELS) -> dict:
+    names = {"id2label": dict(enumerate(labels)), "label2id": {label: number for number, label in enumerate(labels)}}
+    return {**names, "problem_type": problem}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_a_classifier_in_llama_cpp_gives_the_scores_of_transformers(tmp_path, name):
+    problem, labels = PROBLEMS[name]
+    base = bert(tmp_path / "base", AutoModelForSequenceClassification, **labelled(problem, labels))
+    export(str(base), "gguf", tmp_path / "model.gguf", "f32")
+    with torch.inference_mode():
+        expected_O = AutoModelForSequenceClassification.from_pretrained(base)(torch.tensor([IDS_T])).logits[0]
+    assert share(vectors(tmp_path / "model.gguf", pools=True, width=len(labels)), expected_O) <= BOUND
+    told = gguf.GGUFReader(tmp_path / "model.gguf").get_field("bert.classifier.output_labels").contents()
+    assert (told if isinstance(told, list) else [told]) == list(labels)
+
+
+def test_a_classifier_trained_on_a_base_that_fills_in_words_gives_its_scores(tmp_path):
+    rows = [{"text": f"{name} lies in the {label}.", "label": label} for name in "ABCDEF" for label in LABELS]
+    values = {"optim__learning_rate": 1e-2, "train__max_steps": 3}
+    folder = train(tmp_path / "run", bert(tmp_path / "base"), written(tmp_path / "rows.jsonl", rows), **values).folder
+    export(str(folder), "gguf", tmp_path / "model.gguf", "f32")
+    merge(str(folder), tmp_path / "merged")
+    with torch.inference_mode():
+        model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval()
+        expected_O = model(torch.tensor([IDS_T])).logits[0]
+    assert share(vectors(tmp_path / "model.gguf", pools=True, width=3), expected_O) <= BOUND
+
+
+def test_two_texts_that_are_told_apart_are_refused(tmp_path):
+    rows = [{"text": name, "text_pair": f"to the {label}", "label": label} for name in "ABCDEF" for label in LABELS]
+    values = {"optim__learning_rate": 1e-2, "train__max_steps": 1}
+    folder = train(tmp_path / "run", bert(tmp_path / "base"), written(tmp_path / "rows.jsonl", rows), **values).folder
+    with pytest.raises(LorakitError, match="this model tells two texts apart: use --to onnx"):
+        export(str(folder), "gguf", tmp_path / "model.gguf")
+    assert not (tmp_path / "model.gguf").exists()
+
+
+def of_bert_itself(lowers: bool):
+    pieces = vocabularies.word_pieces([text.lower() if lowers else text for text in SENTENCES], 900, 64).get_vocab()
+    return BertTokenizer(vocab=pieces, do_lower_case=lowers)
+
+
+TOKENIZERS = {
+    "builtin": lambda: find("tiny-bert").tokenizer,
+    "uncased": lambda: of_bert_itself(lowers=True),
+    "cased": lambda: of_bert_itself(lowers=False),
+}
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_llama_cpp_cuts_text_as_the_tokenizer_does(tmp_path, name):
+    tokenizer = TOKENIZERS[name]()
+    done = export(str(bert(tmp_path / "base", tokenizer=tokenizer)), "gguf", tmp_path / "model.gguf", "f32")
+    found = llama_cpp.Llama(str(tmp_path / "model.gguf"), vocab_only=True, verbose=False)
+    for text in TEXTS:
+        given = text if name == "cased" else unicodedata.normalize("NFD", text)
+        assert found.tokenize(given.encode(), special=False) == tokenizer(text).input_ids
+    assert any("form NFD" in note for note in done.notes) == (name != "cased")
+
+
+def test_rounded_vectors_lose_little(tmp_path):
+    done = export("tiny-bert", "gguf", tmp_path / "model.gguf", "q8_0")
+    assert done.proof.largest_difference < 0.05 * done.proof.largest_logit
+    assert done.proof.same_text is None
+
+
+def test_wrong_weights_are_found_and_nothing_is_written(tmp_path, monkeypatch):
+    laid_out = gguf_file.laid_out
+
+    def wrong(name, tensor, *rest):
+        return laid_out(name, tensor, *rest) * (1.1 if "query" in name else 1.0)
+
+    monkeypatch.setattr(gguf_file, "laid_out", wrong)
+    with pytest.raises(LorakitError, match="does not compute this model"):
+        export("tiny-bert", "gguf", tmp_path / "model.gguf", "f32")
+    assert list(tmp_path.iterdir()) == []
