@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import processors
 
 from conftest import save_checkpoint
@@ -33,3 +34,15 @@ def encoder_folder(folder: Path, auto: str, labels=(), **changes) -> Path:
     names = {"id2label": dict(enumerate(labels)), "label2id": {label: n for n, label in enumerate(labels)}}
     changes = {"vocab_size": 350, "pad_token_id": 1, **(names if labels else {}), **changes}
     return save_checkpoint(folder, tiny_model("bert", getattr(transformers, auto), "sdpa", **changes), framing())
+
+
+def with_old_names(folder: Path) -> Path:
+    """Call the weights of norms gamma and beta, as files of the first BERTs do."""
+    file = folder / "model.safetensors"
+    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    tensors = {}
+    for name, tensor in load_file(file).items():
+        ending = next((ending for ending in old if name.endswith(ending)), "")
+        tensors[name.removesuffix(ending) + old.get(ending, "")] = tensor
+    save_file(tensors, file, {"format": "pt"})
+    return folder

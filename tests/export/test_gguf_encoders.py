@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification, BertTokenizer
 
 from conftest import SENTENCES, save_checkpoint
-from encoders import written
+from encoders import with_old_names, written
 from lorakit.adapters.export import gguf_file
 from lorakit.checkpoints import vocabularies
 from lorakit.checkpoints.finding import find
@@ -108,6 +108,13 @@ def test_a_text_becomes_the_mean_of_the_vectors_that_transformers_gives(tmp_path
     expected_TD = states(AutoModel.from_pretrained(base))
     assert share(vectors(tmp_path / "model.gguf"), expected_TD) <= BOUND
     assert share(vectors(tmp_path / "model.gguf", pools=True), expected_TD.mean(0)) <= BOUND
+
+
+def test_old_names_of_norms_are_known(tmp_path):
+    base = bert(tmp_path / "base")
+    expected_TD = states(AutoModel.from_pretrained(base))
+    export(str(with_old_names(base)), "gguf", tmp_path / "model.gguf", "f32")
+    assert share(vectors(tmp_path / "model.gguf"), expected_TD) <= BOUND
 
 
 LABELS = ("north", "south", "centre")

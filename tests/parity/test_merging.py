@@ -9,9 +9,10 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 from conftest import save_checkpoint, tiny_gpt2, tiny_llama
+from encoders import encoder_folder, with_old_names
 from lorakit.adapters.bundle import open_target
 from lorakit.adapters.merging import fold
 from lorakit.checkpoints import weights
@@ -241,3 +242,15 @@ def test_a_merge_in_memory_equals_the_merged_folder(tmp_path):
     merge(str(folder), tmp_path / "merged", base=str(base))
     in_memory = open_target(str(folder), base=str(base)).load(merge=True)
     torch.testing.assert_close(plain_logits(tmp_path / "merged"), in_memory(IDS_BT).logits, rtol=0, atol=1e-4)
+
+
+def test_a_bert_whose_file_has_old_names_is_merged_as_by_plain_peft(tmp_path):
+    base = encoder_folder(tmp_path / "base", "AutoModelForMaskedLM")
+    model = AutoModelForMaskedLM.from_pretrained(base)
+    folder = tmp_path / "adapter"
+    train_a_little(get_peft_model(model, LoraConfig(target_modules=["query"], r=2))).save_pretrained(folder)
+    expected = PeftModel.from_pretrained(AutoModelForMaskedLM.from_pretrained(base), folder).eval()
+    merge(str(folder), tmp_path / "merged", base=str(with_old_names(base)))
+    found = AutoModelForMaskedLM.from_pretrained(tmp_path / "merged").eval()
+    ids_BT = IDS_BT % 300
+    torch.testing.assert_close(found(ids_BT).logits, expected(ids_BT).logits, rtol=0, atol=1e-4)

@@ -141,8 +141,12 @@ def base_places(target: Target, skeleton: PreTrainedModel, edits: Collection[str
 
 
 def model_names(stored: str, skeleton: PreTrainedModel) -> tuple[str, ...]:
-    """Return what a tensor of a file may be called in the model; GPT-NeoX has renamed its output layer."""
-    return stored, f"{skeleton.base_model_prefix}.{stored}", stored.replace("embed_out.", "lm_head.")
+    """Return what a tensor of a file may be called in the model.
+
+    GPT-NeoX has renamed its output layer, and BERT the weights of its norms.
+    """
+    modern = stored.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+    return modern, f"{skeleton.base_model_prefix}.{modern}", stored.replace("embed_out.", "lm_head.")
 
 
 def _untold(skeleton: PreTrainedModel, found: Collection[str], edits: Collection[str]) -> list[str]:

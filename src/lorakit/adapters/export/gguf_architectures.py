@@ -194,7 +194,9 @@ def known_as(name: str, architecture: Architecture, classifies: bool) -> str | N
     """
     if architecture.name != "bert":
         return name
-    name = name.removeprefix("bert.")
+    # Old files call a norm's weight and bias gamma and beta.
+    name = name.removeprefix("bert.").replace("LayerNorm.gamma", "LayerNorm.weight")
+    name = name.replace("LayerNorm.beta", "LayerNorm.bias")
     if name.startswith(("pooler.", "classifier.")):
         dense = name.replace("classifier.", "classifier.out_proj.").replace("pooler.", "classifier.")
         return dense if classifies else None
