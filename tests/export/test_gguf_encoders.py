@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from pathlib import Path
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification, BertTokenizer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertTokenizer,
+    PreTrainedTokenizerFast,
+)
 
 from conftest import SENTENCES, save_checkpoint
-from encoders import with_old_names, written
+from encoders import framing, with_old_names, written
 from lorakit.adapters.export import gguf_file
+from lorakit.adapters.export.gguf_charsmap import compiled
 from lorakit.checkpoints import vocabularies
 from lorakit.checkpoints.finding import find
 from lorakit.errors import LorakitError
@@ -20,12 +30,13 @@ from lorakit.workflows.exporting import export
 from lorakit.workflows.merging import merge
 from model_types import tiny_model
 from runs import train
+from writers import unigram_tokenizer
 
 REASON = "llama.cpp is not installed: pip install 'lorakit[export]'"
 gguf = pytest.importorskip("gguf", reason=REASON)
 llama_cpp = pytest.importorskip("llama_cpp", reason=REASON)
 
-IDS_T = [2, *(torch.arange(40) * 7 % 300).tolist(), 3]
+IDS_T = [2, *(4 + torch.arange(40) * 7 % 90).tolist(), 3]
 TEXTS = (*SENTENCES, "It's 1031 = 1,024 + 7!  Two\n\nlines,\tand a tab; naïve 'quotes' 😀 漢字 Öl ÉCOLE")
 BOUND = 5e-3
 """llama.cpp computes tanh's GELU, from a table of float16."""
@@ -56,6 +67,32 @@ def states(model, ids_T=IDS_T) -> torch.Tensor:
 def bert(folder: Path, auto=AutoModelForMaskedLM, tokenizer=None, **changes) -> Path:
     tokenizer = tokenizer or vocabularies.word_pieces(SENTENCES, 900, 64)
     return save_checkpoint(folder, tiny_model("bert", auto, vocab_size=len(tokenizer) + 3, **changes), tokenizer)
+
+
+def encoder(folder: Path, model_type: str, auto=AutoModelForMaskedLM, **changes) -> Path:
+    """A random encoder of any type, with a tokenizer of its kind."""
+    if model_type == "bert":
+        return bert(folder, auto, **changes)
+    tokenizer = {"roberta": framing, "xlm-roberta": framed_pieces}[model_type]()
+    ids = {"vocab_size": len(tokenizer) + 3, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+    return save_checkpoint(folder, tiny_model(model_type, auto, **ids, **changes), tokenizer)
+
+
+def framed_pieces():
+    """A tokenizer of SentencePiece's unigram, framed as that of XLM-RoBERTa."""
+    tokenizer = unigram_tokenizer(sentinels=0)
+    backend = tokenizer.backend_tokenizer
+    pieces = [(piece, score) for piece, score in json.loads(backend.to_str())["model"]["vocab"][3:]]
+    names = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+    backend = Tokenizer(models.Unigram([*((name, 0.0) for name in names), *pieces], 3))
+    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    spaces = {character.encode(): " " for character in "\t\n\r "}
+    backend.normalizer = normalizers.Precompiled(compiled(spaces))
+    backend.post_processor = processors.TemplateProcessing(
+        "<s> $A </s>", "<s> $A </s> $B </s>", [("<s>", 0), ("</s>", 2)]
+    )
+    special = dict(zip(("bos_token", "pad_token", "eos_token", "unk_token", "mask_token"), names, strict=True))
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
 
 
 def adapter(folder: Path, model, task: str | None, **settings) -> Path:
@@ -101,9 +138,20 @@ def test_vectors_of_pairs_on_their_base_in_llama_cpp_are_those_of_plain_peft(tmp
     assert share(found, states(plain.base_model.model.bert)) <= BOUND
 
 
-@pytest.mark.parametrize("changes", [{}, {"hidden_act": "gelu_new"}, {"type_vocab_size": 1}, {"layer_norm_eps": 0.1}])
-def test_a_text_becomes_the_mean_of_the_vectors_that_transformers_gives(tmp_path, changes):
-    base = bert(tmp_path / "base", **changes)
+ENCODERS = {
+    "bert": ("bert", {}),
+    "another activation": ("bert", {"hidden_act": "gelu_new"}),
+    "one type of token": ("bert", {"type_vocab_size": 1}),
+    "another norm": ("bert", {"layer_norm_eps": 0.1}),
+    "roberta": ("roberta", {}),
+    "xlm-roberta": ("xlm-roberta", {}),
+}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_text_becomes_the_mean_of_the_vectors_that_transformers_gives(tmp_path, name):
+    model_type, changes = ENCODERS[name]
+    base = encoder(tmp_path / "base", model_type, **changes)
     export(str(base), "gguf", tmp_path / "model.gguf", "f32")
     expected_TD = states(AutoModel.from_pretrained(base))
     assert share(vectors(tmp_path / "model.gguf"), expected_TD) <= BOUND
@@ -130,10 +178,13 @@ def labelled(problem: str, labels=LABELS) -> dict:
     return {**names, "problem_type": problem}
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
-def test_a_classifier_in_llama_cpp_gives_the_scores_of_transformers(tmp_path, name):
+@pytest.mark.parametrize(
+    ("model_type", "name"),
+    [*(("bert", name) for name in PROBLEMS), ("roberta", "one label"), ("xlm-roberta", "a score")],
+)
+def test_a_classifier_in_llama_cpp_gives_the_scores_of_transformers(tmp_path, model_type, name):
     problem, labels = PROBLEMS[name]
-    base = bert(tmp_path / "base", AutoModelForSequenceClassification, **labelled(problem, labels))
+    base = encoder(tmp_path / "base", model_type, AutoModelForSequenceClassification, **labelled(problem, labels))
     export(str(base), "gguf", tmp_path / "model.gguf", "f32")
     with torch.inference_mode():
         expected_O = AutoModelForSequenceClassification.from_pretrained(base)(torch.tensor([IDS_T])).logits[0]
@@ -173,6 +224,16 @@ TOKENIZERS = {
     "uncased": lambda: of_bert_itself(lowers=True),
     "cased": lambda: of_bert_itself(lowers=False),
 }
+
+
+@pytest.mark.parametrize("model_type", ["roberta", "xlm-roberta"])
+def test_llama_cpp_cuts_text_as_tokenizers_of_other_encoders_do(tmp_path, model_type):
+    base = encoder(tmp_path / "base", model_type)
+    export(str(base), "gguf", tmp_path / "model.gguf", "f32")
+    found = llama_cpp.Llama(str(tmp_path / "model.gguf"), vocab_only=True, verbose=False)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    for text in TEXTS:
+        assert found.tokenize(text.encode(), special=False) == tokenizer(text).input_ids
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)

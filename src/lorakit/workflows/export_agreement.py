@@ -118,8 +118,8 @@ def agree(target: Target, probes: Probes, runtime: Any, longest: int, bound: flo
             after += float(cross_entropy(found_TV, text.learned_T, ignore_index=IGNORED, reduction="sum"))
             labels += int((text.learned_T >= 0).sum())
     _check_finite(logit, target)
-    written = zip(_written(model, target, [text.prompt for text in texts]), texts, strict=True)
-    same = [_is_same(ours, runtime.continued(text.prompt, NEW_TOKENS), bound * logit) for ours, text in written]
+    written = zip(written_by(model, target, [text.prompt for text in texts]), texts, strict=True)
+    same = [is_same(ours, runtime.continued(text.prompt, NEW_TOKENS), bound * logit) for ours, text in written]
     count = max(labels, 1.0)
     return Agreement(difference, logit, before / count, after / count, sum(same) / len(same))
 
@@ -131,7 +131,7 @@ def _continued(example: Example, longest: int) -> _Text:
     ids = example.ids[:longest].tolist()
     labels_T = torch.from_numpy(example.labels[: len(ids)]).long()
     learned_T = torch.cat((labels_T[1:], torch.tensor([IGNORED])))
-    return _Text({"input_ids": torch.tensor([ids])}, (ids,), _prompt(example, longest), learned_T)
+    return _Text({"input_ids": torch.tensor([ids])}, (ids,), prompt_of(example, longest), learned_T)
 
 
 def _answered(example: Example, probes: Probes) -> _Text:
@@ -142,13 +142,13 @@ def _answered(example: Example, probes: Probes) -> _Text:
     return _Text(batch.inputs, read, ids, batch.targets["targets_L"])
 
 
-def _prompt(example: Example, longest: int) -> list[int]:
+def prompt_of(example: Example, longest: int) -> list[int]:
     """Return the ids before the first label: the prompt of an answer, the start of a document."""
     first = int((example.labels >= 0).nonzero()[0][0])
     return example.ids[: min(max(1, first), longest)].tolist()
 
 
-def _written(model: Any, target: Target, prompts: Sequence[list[int]]) -> list[Generation]:
+def written_by(model: Any, target: Target, prompts: Sequence[list[int]]) -> list[Generation]:
     """Return the target's greedy continuations, with the two best candidates of each step."""
     from lorakit.generation.answers import Watcher
     from lorakit.generation.decoding import decode
@@ -158,7 +158,7 @@ def _written(model: Any, target: Target, prompts: Sequence[list[int]]) -> list[G
     return decode(model, list(prompts), settings, target.eos_ids, watcher=Watcher(top=2))
 
 
-def _is_same(text: Generation, found: Sequence[int], bound: float) -> bool:
+def is_same(text: Generation, found: Sequence[int], bound: float) -> bool:
     """Whether two greedy texts agree up to the first choice between two tokens whose logits are within the bound."""
     for token, rival, step in zip(text.ids, found, text.steps, strict=False):
         if token != rival:

@@ -190,17 +190,18 @@ class Gguf:
 
     def _words(self) -> gguf_file.Words:
         tokenizer, (before, behind) = self.target.tokenizer, self._frame()
+        separates = self._vocabulary.model == "bert"
         template = self.target.style.chat_template or tokenizer.chat_template
         return gguf_file.Words(
             name=self.order.output.stem,
             bos_id=before[0] if before else tokenizer.bos_token_id,
             begins=bool(before),
-            ends=bool(behind) and self._kind != "encoder",
-            eos_ids=self._ends(),
+            ends=bool(behind) and not separates,
+            eos_ids=behind if self._kind == "encoder" and not separates else self._ends(),
             pad_id=tokenizer.pad_token_id,
             unknown_id=tokenizer.unk_token_id,
             chat_template=template if isinstance(template, str) else None,
-            separator_id=behind[0] if self._kind == "encoder" else None,
+            separator_id=behind[0] if separates else None,
             mask_id=tokenizer.mask_token_id,
             labels=self.target.head.labels,
         )
@@ -217,7 +218,7 @@ class Gguf:
                     f"llama.cpp cuts {text!r} into other tokens than this tokenizer, so that the model would read "
                     f"what it was not trained on. Use --to safetensors."
                 )
-        deaf = [token for token in self._ends() if not model.ends(token)]
+        deaf = [] if self._kind == "encoder" else [token for token in self._ends() if not model.ends(token)]
         if deaf:
             raise LorakitError(f"llama.cpp does not stop at token {deaf[0]}, which ends answers. Use --to safetensors.")
 

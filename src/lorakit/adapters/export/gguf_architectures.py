@@ -10,11 +10,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _TANH = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")
+_GELU = ("gelu", *_TANH)
+"""Of encoders: llama.cpp takes tanh's for the exact one."""
 _EXACT = ("silu", "relu")
 """Activations that ggml computes in float32; GELU is looked up in a table of float16."""
 
+_POSITIONS = "embeddings.position_embeddings.weight"
 _DISTANCE = 128
 """Tokens from which on llama.cpp lets T5's distances share one number."""
+
+
+_INNER = ("intermediate_size", "n_inner", "d_ff")
+"""What configs call the width between the two layers of a block's MLP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,8 @@ class Architecture:
     """Whether every second layer, from the first, attends to a window alone, and scores are capped."""
     tokenizers: tuple[str, ...] = ("BPE",)
     """Kinds of tokenizers that its texts are cut by."""
+    padded_positions: bool = False
+    """Whether a text's first position comes behind the number of the padding (RoBERTa)."""
     unblocked: str = "F16"
     """Kind of the rows that ``q8_0`` cannot cut into blocks; activations of T5 outgrow float16."""
 
@@ -55,13 +64,11 @@ ARCHITECTURES = {
     "t5": _T5,
     "mt5": _T5,
     "umt5": _T5,
-    # llama.cpp takes tanh's GELU for the exact one, too.
-    "bert": Architecture("bert", ("gelu", *_TANH), tokenizers=("WordPiece",)),
+    "bert": Architecture("bert", _GELU, tokenizers=("WordPiece",)),
+    "roberta": Architecture("bert", _GELU, padded_positions=True),
+    "xlm-roberta": Architecture("bert", _GELU, tokenizers=("Unigram",), padded_positions=True),
 }
 """`model_type` of config.json -> what llama.cpp has of it."""
-
-
-_INNER = ("intermediate_size", "n_inner", "d_ff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,8 @@ class Numbers:
     """Tokens that a layer attends to where it does not attend to all."""
     rope: dict[str, Any] | None
     """`rope_parameters` of the config; None where positions are learned."""
+    first_position: int = 0
+    """Row of the learned positions at which a text begins."""
     decoder_layers: int = 0
     """Of an encoder-decoder; `layers` are those of its encoder."""
     output_scale: float = 1.0
@@ -101,7 +110,8 @@ def numbers_of(config: Any, architecture: Architecture) -> Numbers:
     layers = getattr(config, "layer_types", None) or ("sliding_attention",)
     window = getattr(config, "sliding_window", None) if "sliding_attention" in layers else None
     # Nothing bounds the distances of a T5; this is the length that its authors trained on.
-    positions = getattr(config, "max_position_embeddings", None) or 512
+    first = config.pad_token_id + 1 if architecture.padded_positions else 0
+    positions = (getattr(config, "max_position_embeddings", None) or 512) - first
     if window is not None and not architecture.windows:
         positions = min(positions, window)
     return Numbers(
@@ -114,6 +124,7 @@ def numbers_of(config: Any, architecture: Architecture) -> Numbers:
         positions=positions,
         window=window,
         rope=getattr(config, "rope_parameters", None),
+        first_position=first,
         decoder_layers=getattr(config, "num_decoder_layers", None) or 0,
         output_scale=width**-0.5 if _scales_output(config) else 1.0,
     )
@@ -195,12 +206,22 @@ def known_as(name: str, architecture: Architecture, classifies: bool) -> str | N
     if architecture.name != "bert":
         return name
     # Old files call a norm's weight and bias gamma and beta.
-    name = name.removeprefix("bert.").replace("LayerNorm.gamma", "LayerNorm.weight")
-    name = name.replace("LayerNorm.beta", "LayerNorm.bias")
-    if name.startswith(("pooler.", "classifier.")):
-        dense = name.replace("classifier.", "classifier.out_proj.").replace("pooler.", "classifier.")
-        return dense if classifies else None
-    return None if name.startswith("cls.") else name
+    name = name.removeprefix("bert.").removeprefix("roberta.")
+    name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+    if name.startswith(("cls.", "lm_head.")):
+        return None
+    if name in ("classifier.weight", "classifier.bias"):
+        return name.replace("classifier.", "classifier.out_proj.")
+    if name.startswith("pooler."):
+        return name.replace("pooler.", "classifier.") if classifies else None
+    return name
+
+
+def shape_of(name: str, shape: tuple[int, ...], architecture: Architecture, numbers: Numbers) -> tuple[int, ...]:
+    """Return the shape of what `laid_out` returns, of a tensor's name and shape in the checkpoint."""
+    if name.endswith(architecture.transposed):
+        return shape[::-1]
+    return (numbers.positions, *shape[1:]) if name.endswith(_POSITIONS) else shape
 
 
 def laid_out(name: str, tensor: Tensor, architecture: Architecture, numbers: Numbers) -> Tensor:
@@ -214,6 +235,8 @@ def laid_out(name: str, tensor: Tensor, architecture: Architecture, numbers: Num
     """
     if name.endswith(architecture.transposed):
         return tensor.T
+    if name.endswith(_POSITIONS):
+        return tensor[numbers.first_position :]
     if name == "decoder.final_layer_norm.weight":
         return tensor * numbers.output_scale
     if architecture.norms_from_zero and name.endswith("norm.weight"):

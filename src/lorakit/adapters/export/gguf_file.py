@@ -19,6 +19,7 @@ from lorakit.adapters.export.gguf_architectures import (
     laid_out,
     numbers_of,
     rope_factors,
+    shape_of,
 )
 from lorakit.adapters.export.gguf_vocabulary import Vocabulary
 from lorakit.adapters.surgery import Pair
@@ -166,7 +167,7 @@ def _write_tensors(
 
     kinds = {}
     for name, place in places.items():
-        shape = place.info.shape[::-1] if name.endswith(architecture.transposed) else place.info.shape
+        shape = shape_of(name, place.info.shape, architecture, numbers)
         kinds[name] = _kind(names[name], shape, dtype, architecture.unblocked)
         bytes_of_a_row = gguf.quant_shape_to_byte_shape(shape, kinds[name])
         size = int(numpy.prod(bytes_of_a_row))
