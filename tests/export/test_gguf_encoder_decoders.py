@@ -130,7 +130,8 @@ def test_a_model_of_each_type_says_what_transformers_says(tmp_path, name):
     model_type, changes, bound = MODELS[name]
     base = t5(tmp_path / "base", model_type, **changes)
     export(str(base), "gguf", tmp_path / "model.gguf", "f32")
-    model = AutoModelForSeq2SeqLM.from_pretrained(base, dtype=torch.float32).eval()
+    # In transformers 5.17 umT5's decoder reads what it is to write, but for this implementation of attention.
+    model = AutoModelForSeq2SeqLM.from_pretrained(base, attn_implementation="eager").eval()
     assert difference(tmp_path / "model.gguf", model) <= bound
     assert difference(tmp_path / "model.gguf", model, LONG_T) <= bound
 
