@@ -42,7 +42,7 @@ def test_the_kernel_is_asked_for_what_segment_by_segment_computes(monkeypatch, h
     given = {"is_causal": causal, "segment_lengths": {sum(LENGTHS): LENGTHS}, "sliding_window": window}
     apart, _ = varlen.attend(torch.nn.Module(), *projected, None, scaling=scaling, **given)
     monkeypatch.setattr(varlen, "_kernel_fits", lambda *_: True)
-    monkeypatch.setattr(varlen, "_kernel", lambda: documented)
+    monkeypatch.setattr(varlen, "kernel", lambda: documented)
     at_once, _ = varlen.attend(torch.nn.Module(), *projected, None, scaling=scaling, **given)
     assert torch.allclose(at_once, apart, atol=1e-5)
 
@@ -53,7 +53,7 @@ def test_from_one_row_to_another_of_other_lengths(monkeypatch):
     given = {"is_causal": False, "segment_lengths": {24: LENGTHS, 15: (4, 6, 5)}}
     apart, _ = varlen.attend(torch.nn.Module(), query, key, value, None, **given)
     monkeypatch.setattr(varlen, "_kernel_fits", lambda *_: True)
-    monkeypatch.setattr(varlen, "_kernel", lambda: documented)
+    monkeypatch.setattr(varlen, "kernel", lambda: documented)
     at_once, _ = varlen.attend(torch.nn.Module(), query, key, value, None, **given)
     assert torch.allclose(at_once, apart, atol=1e-5)
 
@@ -67,4 +67,4 @@ def test_on_a_processor_the_kernel_is_never_asked():
 def test_the_installed_kernel_takes_what_it_is_given():
     # Of torch 2.10 it does not, and segments are attended one by one there.
     recent = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13)
-    assert varlen._kernel() is not None or not recent
+    assert varlen.kernel() is not None or not recent

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -20,6 +22,8 @@ class SpeedSettings(BaseModel):
     """Multiply by frozen float32 weights through oneDNN on processors that torch's own library is slow on."""
     widened: bool = True
     """Keep the states of attention in bfloat16 for the backward pass where a processor multiplies in bfloat16."""
+    compile: bool | Literal["auto"] = "auto"
+    """Compile the blocks (`torch.compile`); `auto`: on a GPU, in a run that is long enough for it to pay."""
     frontier: bool = True
     """Compute frozen lower blocks once, and keep what comes out of them in a file for later epochs."""
     cache_gb: float = Field(default=8.0, gt=0)

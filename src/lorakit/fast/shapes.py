@@ -13,6 +13,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
+from lorakit.fast.varlen import Segments
+
 GRAIN = 64
 """Sizes are multiples of this."""
 
@@ -51,7 +53,7 @@ def rounded_row(
     for name, value in inputs.items():
         room = wide if written and name.startswith("decoder_") else width
         padded[name] = functional.pad(value, (0, room - value.shape[1]))
-    return {**padded, "segment_lengths": segments}
+    return {**padded, "segment_lengths": Segments(segments, inputs["input_ids"].device)}
 
 
 def _filled(lengths: tuple[int, ...], width: int) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import accumulate
@@ -24,11 +24,36 @@ from lorakit.fast import widened
 NAME = "lorakit_varlen"
 """Value of `attn_implementation` under which the packed attention is registered."""
 
-Segments = Mapping[int, tuple[int, ...]]
-"""Width of a packed row -> lengths of its segments, which add up to it.
 
-An encoder-decoder has two rows at once, of different widths, so that each attention tells by the width what it reads.
-"""
+class Segments(Mapping[int, tuple[int, ...]]):
+    """Width of a packed row -> lengths of its segments, which add up to it.
+
+    An encoder-decoder has two rows at once, of different widths, so that each attention tells by the width what it
+    reads. A compiler looks into a dictionary, and would compile anew for other lengths; in here it sees a tensor and a
+    number (`fast/compiled.py`).
+
+    Args:
+        by_width: At least one row.
+        device: Where the rows are.
+    """
+
+    def __init__(self, by_width: Mapping[int, tuple[int, ...]], device: torch.device) -> None:
+        self._by_width = dict(by_width)
+        first, *_ = by_width.values()
+        self.borders = _borders(first, device)
+        """Of the first row: where its segments begin and the last one ends, shape (S + 1,), int32."""
+        self.longest = max(first)
+        """Length of its longest segment."""
+
+    def __getitem__(self, width: int) -> tuple[int, ...]:
+        return self._by_width[width]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._by_width)
+
+    def __len__(self) -> int:
+        return len(self._by_width)
+
 
 calls = 0
 """How often `attend` was called: what `fast/isolation.py` counts."""
@@ -43,7 +68,7 @@ def attend(
     dropout: float = 0.0,
     scaling: float | None = None,
     is_causal: bool | None = None,
-    segment_lengths: Segments | None = None,
+    segment_lengths: Mapping[int, tuple[int, ...]] | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
     position_bias: Tensor | None = None,
@@ -86,8 +111,11 @@ def attend(
         softcap=softcap,
         bias=position_bias if position_bias is not None and position_bias.numel() else None,
     )
-    if _kernel_fits(query, value, how):
-        return _by_kernel(query, key, value, lengths[0], lengths[1], how), None
+    varlen_attn = kernel() if _kernel_fits(query, value, how) else None
+    if varlen_attn is not None:
+        borders = (_borders(lengths[0], query.device), _borders(lengths[1], query.device))
+        longest = (max(lengths[0]), max(lengths[1]))
+        return by_kernel(varlen_attn, query, key, value, borders, longest, how.scaling, how.causal, how.window), None
     # Under autocast a rotation of positions widens query and key (Llama), and value alone tells the dtype computed in.
     dtype = value.dtype
     # The processor's bfloat16 attention is slower and holds more (benchmarks/packed_steps.py: 0.6, 2.3 times).
@@ -133,12 +161,11 @@ def _kernel_fits(query: Tensor, value: Tensor, how: _How) -> bool:
         and how.softcap is None
         and how.bias is None
         and torch.cuda.get_device_capability(query.device) >= (8, 0)
-        and _kernel() is not None
     )
 
 
 @cache
-def _kernel() -> Callable[..., Tensor] | None:
+def kernel() -> Callable[..., Tensor] | None:
     """Return `torch.nn.attention.varlen.varlen_attn` where it takes windows and grouped heads (torch 2.11), or None."""
     try:
         from torch.nn.attention.varlen import varlen_attn
@@ -148,32 +175,41 @@ def _kernel() -> Callable[..., Tensor] | None:
     return cast(Callable[..., Tensor], varlen_attn) if {"scale", "window_size", "enable_gqa"} <= takes else None
 
 
-def _by_kernel(
-    query: Tensor, key: Tensor, value: Tensor, read: tuple[int, ...], seen: tuple[int, ...], how: _How
+def by_kernel(
+    varlen_attn: Callable[..., Tensor],
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    borders: tuple[Tensor, Tensor],
+    longest: tuple[int, int],
+    scaling: float | None,
+    causal: bool,
+    window: int | None,
 ) -> Tensor:
-    """Attend within all segments at once; shape (1, T, H, E), as `attend` returns it.
+    """Attend within all segments at once, without dropout, bias and bound of the scores; shape (1, T, H, E).
 
     Args:
+        varlen_attn: `kernel`.
         query: Shape (1, H, T, E).
         key: Shape (1, K, U, E).
         value: Shape (1, K, U, E).
-        read: Lengths of the segments of `query`.
-        seen: Lengths of those of `key`.
-        how: Without dropout, bias and bound of the scores.
+        borders: Of the segments of `query` and of those of `key`, shape (S + 1,) each, int32.
+        longest: Lengths of the longest segment of both.
+        scaling: As in `attend`.
+        causal: Whether a position sees only itself and earlier ones.
+        window: As in `attend`.
     """
-    kernel = _kernel()
-    assert kernel is not None
     # A window counts the position itself, the kernel those beside it; -1 stands for all.
-    beside = -1 if how.window is None else how.window - 1
-    flat = (each[0].transpose(0, 1).to(value.dtype) for each in (query, key, value))
-    attended_THE = kernel(
-        *flat,
-        _borders(read, query.device),
-        _borders(seen, query.device),
-        max(read),
-        max(seen),
-        scale=how.scaling,
-        window_size=(beside, 0 if how.causal else beside),
+    beside = -1 if window is None else window - 1
+    one, two, three = (each[0].transpose(0, 1).to(value.dtype) for each in (query, key, value))
+    attended_THE = varlen_attn(
+        one,
+        two,
+        three,
+        *borders,
+        *longest,
+        scale=scaling,
+        window_size=(beside, 0 if causal else beside),
         enable_gqa=key.shape[1] != query.shape[1],
     )
     return attended_THE[None]
@@ -182,7 +218,9 @@ def _by_kernel(
 @lru_cache(maxsize=16)
 def _borders(lengths: tuple[int, ...], device: torch.device) -> Tensor:
     """Return where segments begin and the last one ends, shape (S + 1,), int32; kept for the layers above."""
-    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
+    borders = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+    # From pinned memory a GPU takes it without the processor waiting for all that was launched before.
+    return borders.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else borders.to(device)
 
 
 def _within(query: Tensor, key: Tensor, value: Tensor, how: _How) -> Tensor:

@@ -50,6 +50,8 @@ class Run:
     """Estimated bytes of one more token computed at once (`training/memory.py`)."""
     frontier: Frontier | None = None
     """Where frozen lower blocks are computed once."""
+    compiled: tuple[nn.Module, ...] = ()
+    """Blocks that are compiled (`fast/compiled.py`)."""
     sharded: bool = False
     """Whether each process holds a part of the weights (`training/sharding.py`)."""
 

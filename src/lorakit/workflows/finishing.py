@@ -34,6 +34,7 @@ from lorakit.training.run import Run
 from lorakit.training.state import State
 from lorakit.types import Example
 from lorakit.workflows.building import Built, quicken
+from lorakit.workflows.compiling import release
 from lorakit.workflows.preparing import Rows
 from lorakit.workflows.rounding import as_trained, loss_as_is
 
@@ -82,6 +83,7 @@ def finish(
     Raises:
         TrainingError: The bundle read back does not give the same scores.
     """
+    release(run)
     model = run.bare_model.eval()
     first = run.accelerator.is_main_process
     manifest = _manifest(loaded, rows, built, run, state)
@@ -130,6 +132,8 @@ def _manifest(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: S
         speed.append("tokens")
     if run.frontier is not None:
         speed.append("frontier")
+    if run.compiled:
+        speed.append("compile")
     if run.sharded:
         speed.append(f"fsdp2 over {run.accelerator.num_processes} processes")
     writes = heads.writes(rows.objective.head)

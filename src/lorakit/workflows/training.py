@@ -221,6 +221,7 @@ def _assemble(
     from lorakit.training.reporters import MetricsFile, Reporters, Trackers
     from lorakit.training.run import Run
     from lorakit.workflows import launching, stored_recipe
+    from lorakit.workflows.compiling import compiled_of
     from lorakit.workflows.prefix import frontier_of
 
     recipe, rows, built = prepared.loaded.recipe, prepared.rows, prepared.built
@@ -264,8 +265,9 @@ def _assemble(
         signals=signals,
         sharded=sharded,
     )
-    run.frontier, told = frontier_of(run, recipe, rows)
-    return run, state, [*notes, told] if told else notes
+    run.frontier, kept = frontier_of(run, recipe, rows)
+    run.compiled, compiled = compiled_of(run, recipe, rows, built)
+    return run, state, [*notes, *(told for told in (kept, compiled) if told)]
 
 
 def _told(recipe: Recipe) -> dict[str, int | float | str]:
