@@ -70,7 +70,8 @@ def take(
         found = slopes()
     except Exception as error:  # Whatever a compiler, and all that it calls, may raise.
         release(blocks)
-        return f"it cannot be done here ({' '.join(str(error).split(maxsplit=40)[:40])})"
+        # Behind an empty line comes advice for those who write compilers.
+        return f"it cannot be done here ({' '.join(str(error).partition(chr(10) * 2)[0].split())})"
     size = _norm(plain)
     away = _norm([one - other for one, other in zip(plain, found, strict=True)]) / max(size, 1e-9)
     if not away <= _TOLERANCES[dtype]:

@@ -157,12 +157,14 @@ class Frontier:
         self._states.flush()
 
     def _keep(self, seen: Sequence[Any], batch: Batch) -> None:
-        places = [self._places(number, cast(Tensor, _hidden(output)), batch) for number, output in enumerate(seen)]
+        # At once, since each copy from a GPU waits for all that was launched.
+        computed = [cast(Tensor, _hidden(output)).detach().cpu() for output in seen]
+        places = [self._places(number, hidden_BTD, batch) for number, hidden_BTD in enumerate(computed)]
         for row, key in enumerate(batch.keys):
             # What a resumed run took up stays bit for bit: beside other rows the last digit may round otherwise.
             if not self._states.whole([key]):
                 for number, place_TD in enumerate(places):
-                    self._states.of(number, key).copy_(place_TD[row].detach())
+                    self._states.of(number, key).copy_(place_TD[row])
                 self._states.mark(key)
 
     @contextmanager
@@ -178,9 +180,11 @@ class Frontier:
             # A block is given states, an encoder the ids of its tokens.
             read = next(value for value in (*arguments, *given.values()) if isinstance(value, Tensor))
             layout = known.layout
-            hidden_BTD = torch.zeros(*read.shape[:2], layout.width, dtype=layout.dtype, device=read.device)
+            shape = (*read.shape[:2], layout.width)
+            hidden_BTD = torch.zeros(shape, dtype=layout.dtype, pin_memory=read.is_cuda)
             for key, place_TD in zip(batch.keys, self._places(number, hidden_BTD, batch), strict=True):
                 place_TD.copy_(self._states.of(number, key))
+            hidden_BTD = hidden_BTD.to(read.device, non_blocking=True)
             if not _beside(known.output):
                 return _like(known.output, hidden_BTD)
             # The blocks above go by the bias of the lowest one.

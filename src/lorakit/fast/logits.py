@@ -88,7 +88,7 @@ def prove_last(model: Any) -> bool:
         inputs["decoder_input_ids"] = ids_1T
     handle = layer.register_forward_hook(lambda _, __, output: seen.append(output))
     try:
-        with quiet(), torch.no_grad(), torch.random.fork_rng():
+        with quiet(), torch.no_grad(), torch.random.fork_rng(devices=[ids_1T.device] if ids_1T.is_cuda else []):
             output = model(**inputs)
     except (TypeError, ValueError, RuntimeError):
         return False

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lorakit.families import Family
+from lorakit.fast.varlen import borders_of
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def pooled(model: nn.Module, family: Family, lengths: Sequence[int]) -> Iterator
         return output
 
     def last(_: nn.Module, __: Any, scores_1TO: Tensor) -> None:
-        lasts_B = torch.tensor(lengths, device=scores_1TO.device).cumsum(0) - 1
+        lasts_B = borders_of(tuple(lengths), scores_1TO.device)[1:] - 1
         kept.append(scores_1TO[0].index_select(0, lasts_B))
 
     if family.kind == "encoder":
@@ -83,8 +83,7 @@ def pooler_reads(model: nn.Module, lengths: Sequence[int]) -> Iterator[None]:
 
 def _firsts(hidden_1TD: Tensor, lengths: Sequence[int]) -> Tensor:
     """Return the first state of each segment, shape (B, 1, D)."""
-    lengths_B = torch.tensor(lengths, device=hidden_1TD.device)
-    return hidden_1TD[0].index_select(0, lengths_B.cumsum(0) - lengths_B)[:, None]
+    return hidden_1TD[0].index_select(0, borders_of(tuple(lengths), hidden_1TD.device)[:-1])[:, None]
 
 
 def unwrapped(model: nn.Module) -> Any:

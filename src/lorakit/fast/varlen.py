@@ -40,7 +40,7 @@ class Segments(Mapping[int, tuple[int, ...]]):
     def __init__(self, by_width: Mapping[int, tuple[int, ...]], device: torch.device) -> None:
         self._by_width = dict(by_width)
         first, *_ = by_width.values()
-        self.borders = _borders(first, device)
+        self.borders = borders_of(first, device)
         """Of the first row: where its segments begin and the last one ends, shape (S + 1,), int32."""
         self.longest = max(first)
         """Length of its longest segment."""
@@ -113,7 +113,7 @@ def attend(
     )
     varlen_attn = kernel() if _kernel_fits(query, value, how) else None
     if varlen_attn is not None:
-        borders = (_borders(lengths[0], query.device), _borders(lengths[1], query.device))
+        borders = (borders_of(lengths[0], query.device), borders_of(lengths[1], query.device))
         longest = (max(lengths[0]), max(lengths[1]))
         return by_kernel(varlen_attn, query, key, value, borders, longest, how.scaling, how.causal, how.window), None
     # Under autocast a rotation of positions widens query and key (Llama), and value alone tells the dtype computed in.
@@ -151,17 +151,28 @@ def _is_plain(how: _How, seen: tuple[int, ...]) -> bool:
 
 def _kernel_fits(query: Tensor, value: Tensor, how: _How) -> bool:
     """Whether torch's kernel for rows of several segments computes this; its plain twin goes segment by segment."""
-    width = value.shape[-1]
     return (
         query.is_cuda
         and value.dtype in (torch.bfloat16, torch.float16)
-        and width % 8 == 0
-        and width <= 256
+        and fits_kernel(value.shape[-1])
         and how.dropout == 0.0
         and how.softcap is None
         and how.bias is None
-        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+        and not lacks_kernel(query.device)
     )
+
+
+def fits_kernel(width: int) -> bool:
+    """Whether the kernel takes heads of so many features."""
+    return width % 8 == 0 and width <= 256
+
+
+@cache
+def lacks_kernel(device: torch.device) -> str:
+    """Return why there is no kernel for packed rows on a GPU, or ""."""
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return "this GPU is older than torch's kernel for packed rows (compute capability 8.0)"
+    return "" if kernel() is not None else f"torch {torch.__version__} has no kernel for packed rows"
 
 
 @cache
@@ -216,7 +227,7 @@ def by_kernel(
 
 
 @lru_cache(maxsize=16)
-def _borders(lengths: tuple[int, ...], device: torch.device) -> Tensor:
+def borders_of(lengths: tuple[int, ...], device: torch.device) -> Tensor:
     """Return where segments begin and the last one ends, shape (S + 1,), int32; kept for the layers above."""
     borders = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
     # From pinned memory a GPU takes it without the processor waiting for all that was launched before.

@@ -171,9 +171,10 @@ def train_window(run: Run, examples: Sequence[Example], step: int, epoch: int = 
                 run.accelerator.backward(loss)
             losses.append(loss.detach() / world)
         learned = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
-        norm = float(shards.whole(torch.nn.utils.clip_grad_norm_(learned, run.optim.clip)))
+        clipped = shards.whole(torch.nn.utils.clip_grad_norm_(learned, run.optim.clip))
         values = torch.stack(losses).float()
-        (mean,) = run.total([float(values.sum())])
+        norm, own = torch.stack([clipped.float(), values.sum()]).tolist()  # One look: a GPU stands still from here on.
+        (mean,) = run.total([own])
         if not (math.isfinite(mean) and math.isfinite(norm)):
             computed = [batch for batch, _ in batches]
             raise TrainingError(f"{_not_finite(step, mean, norm, computed, values, examples)}{_wider(run)}.")

@@ -124,7 +124,9 @@ def budget(free: int, each: int, longest: int, step: int, device: torch.device) 
 def free_bytes(device: torch.device) -> int:
     """Return the memory at hand on `device`; on a CPU within what its container allows."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        # What torch keeps of memory that was freed is at hand, too.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + int(kept)
     import psutil
 
     available, allowed = int(psutil.virtual_memory().available), limits.room()

@@ -16,8 +16,8 @@ from lorakit.types import Example
 
 Result = TypeVar("Result")
 
-_ON_PROCESSORS = ("can't allocate memory", "not enough memory")
-"""What torch says, in an ordinary RuntimeError, when a processor's memory is full."""
+_SAID = ("can't allocate memory", "not enough memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What torch says, in an ordinary RuntimeError, when a processor's memory is full, or what a GPU's libraries need."""
 
 
 def with_room(run: Run, examples: Sequence[Example], attempt: Callable[[], Result]) -> Result:
@@ -67,9 +67,7 @@ def _may_recompute(run: Run) -> bool:
 
 
 def _is_full(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        words in str(error) for words in _ON_PROCESSORS
-    )
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in _SAID)
 
 
 def _refusal(run: Run, longest: int) -> str:

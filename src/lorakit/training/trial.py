@@ -65,6 +65,8 @@ def _pass(run: Run, rows: Sequence[Example]) -> None:
         loss = torch.stack(list(run.objective.loss_sums(model, batch).values())).sum()
     # Not `backward`, which would leave gradients behind, and wake what exchanges them between processes.
     torch.autograd.grad(loss, learned, allow_unused=True)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     taken = max(0, memory.peak(device) - held)
     seconds = time.perf_counter() - started
     if run.train.micro_batch_tokens is None:

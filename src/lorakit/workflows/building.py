@@ -17,9 +17,8 @@ from lorakit.checkpoints import added
 from lorakit.checkpoints.finding import quiet
 from lorakit.checkpoints.rounded import check_installed, round_base
 from lorakit.errors import LorakitError
-from lorakit.families import Family
-from lorakit.fast import activations, frozen, logits, relative, varlen, widened
-from lorakit.fast.isolation import proves_isolated, widens
+from lorakit.fast import activations, frozen, logits, relative, widened
+from lorakit.fast.isolation import widens
 from lorakit.fast.settings import SpeedSettings
 from lorakit.methods.settings import MethodSettings
 from lorakit.methods.trainable import silence_frozen
@@ -28,6 +27,7 @@ from lorakit.training import memory
 from lorakit.training.precision import Precision, choose, lower_frozen
 from lorakit.training.sharding import check_can_be_cut
 from lorakit.types import Trainable
+from lorakit.workflows.laying import loaded, pools
 from lorakit.workflows.preparing import Rows
 
 if TYPE_CHECKING:
@@ -86,9 +86,8 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int, sharded:
     check_installed(width)
     if sharded:
         check_can_be_cut(recipe.method.name, width)
-    # A base that is to be rounded or cut may not fit as it is where it will compute.
-    there = device if width is None and not sharded else torch.device("cpu")
-    model, fresh, attention, packing_note = _loaded(recipe, rows, there)
+    precision, precision_note = choose(recipe.train.dtype, device)
+    model, fresh, attention, packing_note = loaded(recipe, rows, device, precision)
     base_parameters = sum(weight.numel() for weight in model.parameters())
     torch.manual_seed(recipe.train.seed)
     with quiet():
@@ -97,15 +96,16 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int, sharded:
         )
         if rows.target.form in ("lora", "changed"):
             _put_parent(model, rows.target, trainable)
+    # A base that is to be cut may not fit as it is where it will compute.
+    there = torch.device("cpu") if sharded else device
     if width is not None:
         round_base(model, width, device)
         model = model.to(device)
     if recipe.train.dropout is None and recipe.method.name in ("freeze", "delta"):
         silence_frozen(model, checkpoint.family)
-    precision, precision_note = choose(recipe.train.dtype, device)
     rounded = [f"base in {width}"] if width is not None else []
-    taken = (*rounded, *quicken(model, recipe.speed, precision, not packing_note))
-    if precision == "bfloat16" and not packing_note and device.type == "cpu" and widens(model, _pools(rows)):
+    taken = (*rounded, *quicken(model, recipe.speed, precision, not packing_note, there))
+    if precision == "bfloat16" and not packing_note and device.type == "cpu" and widens(model, pools(rows)):
         taken = (*taken, "widened")
     to_come = memory.gradients_and_moments(model)
     if sharded:
@@ -130,16 +130,21 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int, sharded:
     )
 
 
-def quicken(model: nn.Module, speed: SpeedSettings, precision: Precision, packed: bool) -> tuple[str, ...]:
+def quicken(
+    model: nn.Module, speed: SpeedSettings, precision: Precision, packed: bool, device: torch.device
+) -> tuple[str, ...]:
     """Take the fast paths that change a model after its method is applied; return which of them were taken.
+
+    It goes to its device on the way, in no more bytes than it computes with: in float32 it may not fit there.
 
     The bundle that is read back at the end of a run goes the same way, so that it computes as training did.
 
     Args:
-        model: Where it will compute, with the gradients marked that are wanted.
+        model: With the gradients marked that are wanted.
         speed: Which paths may be taken.
         precision: Of matrix products.
         packed: Whether rows lie end to end, so that few sizes occur.
+        device: Where it will compute.
     """
     relative.prepare(model)
     taken = []
@@ -152,7 +157,8 @@ def quicken(model: nn.Module, speed: SpeedSettings, precision: Precision, packed
         lower_frozen(model)
         if not speed.widened:
             widened.switch_off(model)
-    elif speed.products and packed and frozen.take(model):
+    model.to(device)
+    if precision == "float32" and speed.products and packed and frozen.take(model):
         taken.append("products")
     return tuple(taken)
 
@@ -227,47 +233,6 @@ def _put_parent(model: PreTrainedModel, target: Target, trainable: Trainable) ->
         set_peft_model_state_dict(model, weights)
         return
     added.put(model, read_changed(target.folder, model, trainable.names))
-
-
-def _loaded(recipe: Recipe, rows: Rows, device: torch.device) -> tuple[PreTrainedModel, tuple[str, ...], str, str]:
-    """Return the base with its head, the names of what is new in it, its attention, and why rows are not packed."""
-    checkpoint, objective = rows.checkpoint, rows.objective
-    dropout = recipe.train.dropout
-    if dropout is None and recipe.method.name in ("lora", "head"):
-        dropout = 0.0
-
-    def load(attention: str) -> tuple[PreTrainedModel, tuple[str, ...]]:
-        model, fresh = checkpoint.load_for(objective.head, "float32", attention, dropout, recipe.train.seed)
-        return model.to(device), fresh
-
-    note = _never_packed(recipe, rows)
-    if not note:
-        with quiet():
-            model, fresh = load(varlen.NAME)
-            note = proves_isolated(model, _pools(rows))
-        if not note:
-            return model, fresh, varlen.NAME, ""
-    return *load("sdpa"), "sdpa", note
-
-
-def _pools(rows: Rows) -> Family | None:
-    """Return the family of a model whose head scores whole rows."""
-    return rows.checkpoint.family if rows.objective.head.task == "sequence_classification" else None
-
-
-def _never_packed(recipe: Recipe, rows: Rows) -> str:
-    """Return what is known without the model to keep rows from being packed, or ""."""
-    family, objective = rows.checkpoint.family, rows.objective
-    if not recipe.speed.varlen:
-        return "switched off"
-    if not family.packs:
-        return f"{family.model_type} attends in a way of its own"
-    if family.kind == "encoder_decoder" and objective.head.task != "seq2seq_lm":
-        return f"{family.model_type} packs what it writes, not what {objective.name} asks of it"
-    if family.kind == "encoder_decoder" and recipe.method.name in ("full", "freeze"):
-        # Attention without a fused backward pass, row by row: slower than padding (benchmarks/figures.sh e2e_t5).
-        return f"the relative bias of {family.model_type} learns"
-    return ""
 
 
 def _budget(

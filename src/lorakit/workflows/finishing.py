@@ -36,7 +36,7 @@ from lorakit.types import Example
 from lorakit.workflows.building import Built, quicken
 from lorakit.workflows.compiling import release
 from lorakit.workflows.preparing import Rows
-from lorakit.workflows.rounding import as_trained, loss_as_is
+from lorakit.workflows.rounding import as_trained, loss_as_is, writing
 
 _SIDE_BY_SIDE = 16
 """Answers written at once."""
@@ -224,10 +224,10 @@ def _replaced(
         weight.data = weight.data.new_empty(0)
         weight.grad = None
     memory.trim()
-    fresh = as_trained(target, width, built.attention, device, merge=False)
+    fresh = as_trained(target, width, built.attention, device)
     for name, weight in fresh.named_parameters():
         weight.requires_grad = name in built.trainable.names
-    quicken(fresh, speed, built.precision, built.packed)
+    quicken(fresh, speed, built.precision, built.packed, device)
     return fresh
 
 
@@ -266,7 +266,7 @@ def _answers(target: Target, rows: Rows, run: Run, width: Width | None, count: i
     room = min(limit - (1 if apart else len(ids)) for ids in prompts)
     settings = DecodingSettings(max_new_tokens=int(min(2 * longest + 16, room)))
     memory.trim()
-    model: Any = as_trained(target, width, "sdpa", run.accelerator.device, merge=True)
+    model: Any = writing(target, width, run.precision, run.accelerator.device)
     written = [
         generation
         for start in range(0, len(prompts), _SIDE_BY_SIDE)

@@ -50,7 +50,8 @@ def frontier_of(run: Run, recipe: Recipe, rows: Rows) -> tuple[Frontier | None, 
     reason = _unfit(run, recipe, rows)
     if reason:
         return None, _computed(total, reason)
-    with torch.random.fork_rng(devices=[]):
+    device = run.accelerator.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         frontier, reason = _proved(run, recipe, stretches, examples)
     if frontier is None:
         return None, _computed(total, reason)
