@@ -35,7 +35,7 @@ class Shape:
     """A model with random weights, without dropout."""
 
     family: str
-    """`gpt2`, `bert` or `t5`."""
+    """`gpt2`, `llama`, `bert` or `t5`."""
     layers: int
     width: int
 
@@ -135,17 +135,17 @@ def _write_model(kind: Shape, folder: Path) -> None:
     import transformers
 
     torch.manual_seed(0)
-    config = _config(kind)
     auto = {
         "gpt2": transformers.GPT2LMHeadModel,
+        "llama": transformers.LlamaForCausalLM,
         "bert": transformers.BertForSequenceClassification,
         "t5": transformers.T5ForConditionalGeneration,
     }
-    auto[kind.family](config).save_pretrained(folder)
+    auto[kind.family](config(kind)).save_pretrained(folder)
     tokenizer(kind.family).save_pretrained(folder)
 
 
-def _config(kind: Shape) -> Any:
+def config(kind: Shape) -> Any:
     """Return the config of a shape."""
     import transformers
 
@@ -154,6 +154,11 @@ def _config(kind: Shape) -> Any:
         drops = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
         size = {"n_layer": kind.layers, "n_embd": kind.width, "n_head": max(1, kind.width // 64)}
         return transformers.GPT2Config(n_positions=1024, bos_token_id=2, **size, **drops, **ids)
+    if kind.family == "llama":
+        heads = max(1, kind.width // 64)
+        size = {"num_hidden_layers": kind.layers, "hidden_size": kind.width, "intermediate_size": 4 * kind.width}
+        groups = {"num_attention_heads": heads, "num_key_value_heads": max(1, heads // 4)}
+        return transformers.LlamaConfig(max_position_embeddings=4096, bos_token_id=1, **size, **groups, **ids)
     if kind.family == "bert":
         names = {number: f"class {number}" for number in range(LABELS)}
         return transformers.BertConfig(

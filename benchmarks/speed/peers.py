@@ -64,7 +64,7 @@ def _trainer(kind: Any, work: Work, root: Path, model: Any, place: str, callback
 
     return kind(
         model=model,
-        args=TrainingArguments(output_dir=place, per_device_train_batch_size=work.rows_per_step, **_arguments(work)),
+        args=TrainingArguments(output_dir=place, per_device_train_batch_size=work.rows_per_step, **arguments(work)),
         train_dataset=encoded(work, "train", root),
         data_collator=collator(work, model, root),
         callbacks=callbacks,
@@ -85,28 +85,28 @@ def packing(work: Work, root: Path) -> Outcome:
     cut = AutoTokenizer.from_pretrained(work.model(root))
 
     def make(model: Any, place: str, callbacks: list[Any]) -> Any:
-        arguments = SFTConfig(
+        config = SFTConfig(
             output_dir=place,
             packing=True,
             max_length=work.rows_per_step * work.mean_length,
             per_device_train_batch_size=1,
             gradient_checkpointing=False,
             bf16=False,
-            **_arguments(work),
+            **arguments(work),
         )
-        return SFTTrainer(model=model, args=arguments, train_dataset=learned, processing_class=cut, callbacks=callbacks)
+        return SFTTrainer(model=model, args=config, train_dataset=learned, processing_class=cut, callbacks=callbacks)
 
     return _measured(work, make, root)
 
 
-def peer_model(work: Work, root: Path) -> Any:
+def peer_model(work: Work, root: Path, **how: Any) -> Any:
     """Return the model as a peer loads it, with PEFT's pairs where the method is LoRA."""
     import peft
 
-    model = bare_model(work, work.model(root))
+    model = bare_model(work, work.model(root), **how)
     if work.method == "full":
         return model
-    task = {"gpt2": "CAUSAL_LM", "bert": "SEQ_CLS", "t5": "SEQ_2_SEQ_LM"}[work.shape.family]
+    task = {"gpt2": "CAUSAL_LM", "llama": "CAUSAL_LM", "bert": "SEQ_CLS", "t5": "SEQ_2_SEQ_LM"}[work.shape.family]
     wanted = peft.LoraConfig(
         task_type=task, r=work.rank, lora_alpha=16, lora_dropout=0.0, target_modules=list(work.targets)
     )
@@ -120,7 +120,7 @@ def _warm_up(work: Work, model: Any, root: Path) -> None:
     model.zero_grad(set_to_none=True)
 
 
-def _arguments(work: Work) -> dict[str, Any]:
+def arguments(work: Work) -> dict[str, Any]:
     """Return what every peer is told: the steps that lorakit takes, and nothing written on the way."""
     return {
         "num_train_epochs": work.epochs,

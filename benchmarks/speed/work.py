@@ -54,16 +54,17 @@ def import_all(work: Work, *libraries: str) -> None:
         importlib.import_module(name)
 
 
-def bare_model(work: Work, folder: Path) -> Any:
-    """Return the model of a folder in float32."""
+def bare_model(work: Work, folder: Path, **how: Any) -> Any:
+    """Return the model of a folder, in float32 unless `how` says otherwise."""
     import transformers
 
     auto = {
         "gpt2": transformers.AutoModelForCausalLM,
+        "llama": transformers.AutoModelForCausalLM,
         "bert": transformers.AutoModelForSequenceClassification,
         "t5": transformers.AutoModelForSeq2SeqLM,
     }
-    return auto[work.shape.family].from_pretrained(folder, dtype="float32")
+    return auto[work.shape.family].from_pretrained(folder, **{"dtype": "float32", **how})
 
 
 def encoded(work: Work, part: str, root: Path) -> list[dict[str, Any]]:
@@ -121,12 +122,12 @@ def loss_of(work: Work, model: Any, root: Path) -> float:
     total, count = 0.0, 0
     with torch.no_grad():
         for row in encoded(work, "eval", root):
-            batch = collate([row])
+            batch = collate([row]).to(next(model.parameters()).device)
             labels = batch.pop("labels")
             if work.shape.family == "t5":
                 batch["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(labels)
             logits = model(**batch).logits
-            if work.shape.family == "gpt2":
+            if work.shape.family in ("gpt2", "llama"):
                 logits, labels = logits[:, :-1], labels[:, 1:]
             total += float(cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), reduction="sum"))
             count += int((labels != -100).sum())

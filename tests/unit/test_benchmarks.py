@@ -1,15 +1,19 @@
 """The arithmetic of the benchmarks, their page, and that nothing is measured twice; no arm is run."""
 
+import json
+import math
 import random
 import statistics
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarks.speed import arithmetic, harness, materials, page
+import torch
+from accelerate.state import AcceleratorState
+from benchmarks.speed import arithmetic, harness, materials, on_gpu, page
 from benchmarks.speed.row import Arm, Growth, Outcome, Row
 from benchmarks.speed.rows import FILES, row_of
-from benchmarks.speed.work import filled
+from benchmarks.speed.work import Work, filled
 
 OUTCOME = Outcome(seconds=2.0, processor_seconds=4.0, work=100.0, peak_bytes=300_000_000)
 
@@ -186,3 +190,32 @@ def test_a_folder_that_could_not_be_filled_is_not_there(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         materials.made(tmp_path / "model", broken)
     assert list(tmp_path.iterdir()) == []
+
+
+LLAMA = Work(shape=materials.Shape("llama", 2, 64), method="lora", rows=4, rows_per_step=4, learning_rate=1e-3)
+
+
+def test_the_row_of_a_gpu_refuses_where_there_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match="needs a CUDA GPU"):
+        on_gpu.prepare(LLAMA, tmp_path)
+
+
+def test_operations_are_four_a_frozen_weight_and_token_and_those_of_the_output_layer_of_labels_alone(tmp_path):
+    rows = [json.loads(line) for line in LLAMA.data("train", tmp_path).read_text("utf-8").splitlines()]
+    answers = sum(len(row["completion"].split()) + 1 for row in rows)
+    tokens = answers + sum(len(row["prompt"].split()) for row in rows)
+    blocks = 2 * (4 * 64 * 64 + 3 * 64 * 256)
+    assert on_gpu.operations(LLAMA, tmp_path) == 4 * (blocks * tokens + 64 * materials.VOCABULARY * answers)
+
+
+@pytest.mark.parametrize("arm", ["peer", "lorakit"])
+def test_arms_of_a_gpu_tell_the_share_of_the_matrix_rate(tmp_path, monkeypatch, request, arm):
+    monkeypatch.setattr(on_gpu, "matrix_rate", lambda: 1e6)
+    # Trainer leaves its precision to whatever comes after it in the process.
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    request.addfinalizer(lambda: AcceleratorState._reset_state(reset_partial_state=True))
+    work = replace(LLAMA, targets=("q_proj",))
+    found = on_gpu.trainer(work, "sdpa", tmp_path) if arm == "peer" else on_gpu.lorakit(work, {}, tmp_path)
+    assert found.note.startswith(f"{on_gpu.operations(work, tmp_path) / found.seconds / 1e6:.0%} of the 1e-06 TFLOP/s")
+    assert found.loss == pytest.approx(math.log(materials.VOCABULARY), rel=0.05)

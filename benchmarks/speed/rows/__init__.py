@@ -29,8 +29,11 @@ FILES = {
     "growth_length": "growth",
     "growth_model": "growth",
     "growth_rank": "growth",
+    "llama_gpu": "llama_gpu",
 }
 """Name of a row -> its file; in this order they are run and told."""
+WHEN_NAMED = ("llama_gpu",)
+"""Rows that not every machine can measure: they are run where they are asked for."""
 
 
 def row_of(name: str) -> Row:
