@@ -14,8 +14,12 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 
 
 def _run(tmp_path, folder, device: str, **settings: str):
+    from accelerate.state import AcceleratorState
+
     from lorakit.workflows.training import train
 
+    # Accelerate keeps to the device that a process took first.
+    AcceleratorState._reset_state(reset_partial_state=True)
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in PAIRS), encoding="utf-8")
     overrides = {
@@ -122,6 +126,7 @@ def test_the_loss_in_parts_is_that_of_cross_entropy_on_the_gpu(monkeypatch):
 
 
 def test_the_longest_micro_batch_is_tried_and_sets_how_much_is_computed_at_once(tmp_path, gpt2_folder):
+    from accelerate.state import AcceleratorState
     from tests.runs import Listener, train
 
     from lorakit.training.events import NoteEvent
@@ -129,6 +134,7 @@ def test_the_longest_micro_batch_is_tried_and_sets_how_much_is_computed_at_once(
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in PAIRS), encoding="utf-8")
     listener = Listener()
+    AcceleratorState._reset_state(reset_partial_state=True)
     train(tmp_path / "run", gpt2_folder, rows, reporters=[listener], train__device="cuda", train__max_steps=2)
     notes = [event.text for event in listener.events if isinstance(event, NoteEvent)]
     assert any(note.startswith("tried the longest") for note in notes)
