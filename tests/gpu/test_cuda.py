@@ -94,13 +94,13 @@ def test_captured_steps_write_what_steps_kernel_by_kernel_do(make, monkeypatch):
 @pytest.mark.parametrize("window", [None, 5])
 @pytest.mark.parametrize("causal", [True, False])
 def test_torchs_kernel_for_packed_rows_equals_attention_segment_by_segment(monkeypatch, causal, window):
-    from lorakit.fast import varlen
+    from lorakit.fast import varlen, varlen_kernel
 
     torch.manual_seed(0)
     heads = [torch.randn(1, count, 24, 16, device="cuda", dtype=torch.bfloat16) for count in (4, 2, 2)]
     given = {"is_causal": causal, "segment_lengths": {24: (9, 12, 3)}, "sliding_window": window}
     layer = torch.nn.Module()
-    if varlen.kernel() is None:
+    if varlen_kernel.found() is None:
         pytest.skip("this torch has no such kernel")
     at_once, _ = varlen.attend(layer, *heads, None, **given)
     monkeypatch.setattr(varlen, "_kernel_fits", lambda *_: False)

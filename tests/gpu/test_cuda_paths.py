@@ -62,11 +62,11 @@ def packed_model(make, **changes):
 def test_compiled_blocks_give_the_gradients_of_plain_ones_by_the_same_code_at_all_lengths(make, twice):
     from torch._dynamo.utils import counters
 
-    from lorakit.fast import compiled, varlen
+    from lorakit.fast import compiled, varlen_kernel
     from lorakit.training import memory
 
-    if varlen.lacks_kernel(GPU):
-        pytest.skip(varlen.lacks_kernel(GPU))
+    if varlen_kernel.lacks(GPU):
+        pytest.skip(varlen_kernel.lacks(GPU))
     torch._dynamo.reset()
     counters.clear()
     model = packed_model(make)

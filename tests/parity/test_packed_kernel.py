@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from lorakit.fast import varlen
+from lorakit.fast import varlen, varlen_kernel
 
 LENGTHS = (9, 12, 3)
 
@@ -42,7 +42,7 @@ def test_the_kernel_is_asked_for_what_segment_by_segment_computes(monkeypatch, h
     given = {"is_causal": causal, "segment_lengths": {sum(LENGTHS): LENGTHS}, "sliding_window": window}
     apart, _ = varlen.attend(torch.nn.Module(), *projected, None, scaling=scaling, **given)
     monkeypatch.setattr(varlen, "_kernel_fits", lambda *_: True)
-    monkeypatch.setattr(varlen, "kernel", lambda: documented)
+    monkeypatch.setattr(varlen_kernel, "found", lambda: documented)
     at_once, _ = varlen.attend(torch.nn.Module(), *projected, None, scaling=scaling, **given)
     assert torch.allclose(at_once, apart, atol=1e-5)
 
@@ -53,7 +53,7 @@ def test_from_one_row_to_another_of_other_lengths(monkeypatch):
     given = {"is_causal": False, "segment_lengths": {24: LENGTHS, 15: (4, 6, 5)}}
     apart, _ = varlen.attend(torch.nn.Module(), query, key, value, None, **given)
     monkeypatch.setattr(varlen, "_kernel_fits", lambda *_: True)
-    monkeypatch.setattr(varlen, "kernel", lambda: documented)
+    monkeypatch.setattr(varlen_kernel, "found", lambda: documented)
     at_once, _ = varlen.attend(torch.nn.Module(), query, key, value, None, **given)
     assert torch.allclose(at_once, apart, atol=1e-5)
 
@@ -66,5 +66,23 @@ def test_on_a_processor_the_kernel_is_never_asked():
 
 def test_the_installed_kernel_takes_what_it_is_given():
     # Of torch 2.10 it does not, and segments are attended one by one there.
-    recent = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13)
-    assert varlen.kernel() is not None or not recent
+    recent = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 11)
+    assert varlen_kernel.found() is not None or not recent
+
+
+def test_a_kernel_that_says_nothing_of_fewer_keys_gets_as_many_as_queries(monkeypatch):
+    def older(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale=None, window_size=(-1, -1)):
+        return documented(
+            query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, scale=scale, window_size=window_size, enable_gqa=False
+        )
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", older)
+    varlen_kernel.found.cache_clear()
+    torch.manual_seed(0)
+    projected = [torch.randn(1, count, sum(LENGTHS), 8) for count in (4, 2, 2)]
+    given = {"is_causal": True, "segment_lengths": {sum(LENGTHS): LENGTHS}}
+    apart, _ = varlen.attend(torch.nn.Module(), *projected, None, **given)
+    monkeypatch.setattr(varlen, "_kernel_fits", lambda *_: True)
+    at_once, _ = varlen.attend(torch.nn.Module(), *projected, None, **given)
+    varlen_kernel.found.cache_clear()
+    assert torch.allclose(at_once, apart, atol=1e-5)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lorakit import families
-from lorakit.fast import varlen
+from lorakit.fast import varlen_kernel
 from lorakit.workflows.laying import _misses_kernel
 
 GPU = torch.device("cuda")
@@ -14,7 +14,7 @@ GPU = torch.device("cuda")
 
 @pytest.fixture(autouse=True)
 def _a_gpu_with_the_kernel(monkeypatch):
-    monkeypatch.setattr(varlen, "lacks_kernel", lambda _: "")
+    monkeypatch.setattr(varlen_kernel, "lacks", lambda _: "")
 
 
 def missed(model_type="gpt2", dropout=0.0, device=GPU, precision="bfloat16", **config):
@@ -44,7 +44,7 @@ def test_what_the_kernel_does_not_compute_is_padded_with_the_reason(asked, why):
 
 
 def test_without_the_kernel_rows_are_padded(monkeypatch):
-    monkeypatch.setattr(varlen, "lacks_kernel", lambda _: "this GPU is older")
+    monkeypatch.setattr(varlen_kernel, "lacks", lambda _: "this GPU is older")
     assert missed() == "this GPU is older"
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from lorakit.fast import varlen
+from lorakit.fast import varlen, varlen_kernel
 
 _TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 """Largest difference of all gradients together, as a share of their norm, by the dtype of the products."""
@@ -21,7 +21,7 @@ _MOST_VARIANTS = 64
 """Codes for one function: of training and scoring, of states that need a gradient or not, of each kind of block."""
 
 _apart = torch.compiler.disable(varlen.attend)
-_kernel = varlen.kernel()
+_kernel = varlen_kernel.found()
 
 
 def attend(
@@ -40,7 +40,7 @@ def attend(
     causal = getattr(module, "is_causal", True) if causal is None else causal
     borders, longest = (segments.borders, segments.borders), (segments.longest, segments.longest)
     asked = (how.get("scaling"), causal, how.get("sliding_window"))
-    return varlen.by_kernel(_kernel, query, key, value, borders, longest, *asked), None
+    return varlen_kernel.attend(_kernel, query, key, value, borders, longest, *asked), None
 
 
 def take(
@@ -64,6 +64,8 @@ def take(
     # Dropout then hides what it hides in plain blocks.
     options: Any = {"fallback_random": True} if backend == "inductor" else None
     torch._dynamo.config.suppress_errors = False
+    # It would cut a block where the gradients of several processes are exchanged in between; blocks are short.
+    torch._dynamo.config.optimize_ddp = False
     for block in blocks:
         block.compile(backend=backend, dynamic=True, options=options)
     try:

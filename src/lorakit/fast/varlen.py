@@ -6,20 +6,19 @@ name, no mask is built. Its plain twin is padding with `sdpa` attention; each ru
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import accumulate
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface
 
-from lorakit.fast import widened
+from lorakit.fast import varlen_kernel, widened
 
 NAME = "lorakit_varlen"
 """Value of `attn_implementation` under which the packed attention is registered."""
@@ -111,11 +110,13 @@ def attend(
         softcap=softcap,
         bias=position_bias if position_bias is not None and position_bias.numel() else None,
     )
-    varlen_attn = kernel() if _kernel_fits(query, value, how) else None
+    varlen_attn = varlen_kernel.found() if _kernel_fits(query, value, how) else None
     if varlen_attn is not None:
         borders = (borders_of(lengths[0], query.device), borders_of(lengths[1], query.device))
         longest = (max(lengths[0]), max(lengths[1]))
-        return by_kernel(varlen_attn, query, key, value, borders, longest, how.scaling, how.causal, how.window), None
+        return varlen_kernel.attend(
+            varlen_attn, query, key, value, borders, longest, how.scaling, how.causal, how.window
+        ), None
     # Under autocast a rotation of positions widens query and key (Llama), and value alone tells the dtype computed in.
     dtype = value.dtype
     # The processor's bfloat16 attention is slower and holds more (benchmarks/packed_steps.py: 0.6, 2.3 times).
@@ -154,76 +155,12 @@ def _kernel_fits(query: Tensor, value: Tensor, how: _How) -> bool:
     return (
         query.is_cuda
         and value.dtype in (torch.bfloat16, torch.float16)
-        and fits_kernel(value.shape[-1])
+        and varlen_kernel.fits(value.shape[-1])
         and how.dropout == 0.0
         and how.softcap is None
         and how.bias is None
-        and not lacks_kernel(query.device)
+        and not varlen_kernel.lacks(query.device)
     )
-
-
-def fits_kernel(width: int) -> bool:
-    """Whether the kernel takes heads of so many features."""
-    return width % 8 == 0 and width <= 256
-
-
-@cache
-def lacks_kernel(device: torch.device) -> str:
-    """Return why there is no kernel for packed rows on a GPU, or ""."""
-    if torch.cuda.get_device_capability(device) < (8, 0):
-        return "this GPU is older than torch's kernel for packed rows (compute capability 8.0)"
-    return "" if kernel() is not None else f"torch {torch.__version__} has no kernel for packed rows"
-
-
-@cache
-def kernel() -> Callable[..., Tensor] | None:
-    """Return `torch.nn.attention.varlen.varlen_attn` where it takes windows and grouped heads (torch 2.11), or None."""
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:
-        return None
-    takes = inspect.signature(varlen_attn).parameters.keys()
-    return cast(Callable[..., Tensor], varlen_attn) if {"scale", "window_size", "enable_gqa"} <= takes else None
-
-
-def by_kernel(
-    varlen_attn: Callable[..., Tensor],
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    borders: tuple[Tensor, Tensor],
-    longest: tuple[int, int],
-    scaling: float | None,
-    causal: bool,
-    window: int | None,
-) -> Tensor:
-    """Attend within all segments at once, without dropout, bias and bound of the scores; shape (1, T, H, E).
-
-    Args:
-        varlen_attn: `kernel`.
-        query: Shape (1, H, T, E).
-        key: Shape (1, K, U, E).
-        value: Shape (1, K, U, E).
-        borders: Of the segments of `query` and of those of `key`, shape (S + 1,) each, int32.
-        longest: Lengths of the longest segment of both.
-        scaling: As in `attend`.
-        causal: Whether a position sees only itself and earlier ones.
-        window: As in `attend`.
-    """
-    # A window counts the position itself, the kernel those beside it; -1 stands for all.
-    beside = -1 if window is None else window - 1
-    one, two, three = (each[0].transpose(0, 1).to(value.dtype) for each in (query, key, value))
-    attended_THE = varlen_attn(
-        one,
-        two,
-        three,
-        *borders,
-        *longest,
-        scale=scaling,
-        window_size=(beside, 0 if causal else beside),
-        enable_gqa=key.shape[1] != query.shape[1],
-    )
-    return attended_THE[None]
 
 
 @lru_cache(maxsize=16)

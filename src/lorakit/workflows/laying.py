@@ -81,12 +81,12 @@ def _misses_kernel(rows: Rows, dropout: float | None, device: torch.device, prec
 
     Without it each segment of each layer is a launch of its own, which takes a GPU longer than padding does.
     """
-    from lorakit.fast import varlen
+    from lorakit.fast import varlen_kernel
 
     config, family = rows.checkpoint.config, rows.checkpoint.family
     if device.type != "cuda":
         return ""
-    lacking = varlen.lacks_kernel(device)
+    lacking = varlen_kernel.lacks(device)
     if lacking:
         return lacking
     if precision != "bfloat16":
@@ -99,6 +99,6 @@ def _misses_kernel(rows: Rows, dropout: float | None, device: torch.device, prec
         return "a GPU's kernel for packed rows drops no attention weights; train.dropout=0 packs them"
     heads = next((config[name] for name in _HEADS if config.get(name)), None)
     wide = config.get("head_dim") or ((width(config) or 0) // heads if heads else 0)
-    if wide and not varlen.fits_kernel(wide):
+    if wide and not varlen_kernel.fits(wide):
         return f"a GPU's kernel for packed rows takes no heads of {wide} features"
     return ""
