@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from conftest import tiny_gpt2
-from lorakit.training import limits, memory
+from lorakit.training import limits, memory, room
 from lorakit.training.events import NoteEvent
 from lorakit.workflows import building
 from runs import Listener, train, weights
@@ -111,3 +111,15 @@ def test_what_was_freed_below_a_block_in_use_is_handed_back():
     del blocks[:-1]
     memory.trim()
     assert full - memory.held(CPU) > 100e6
+
+
+@pytest.mark.parametrize(
+    ("said", "full"),
+    [
+        ("CUDA error: out of memory", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("CUDA error: device-side assert triggered", False),
+    ],
+)
+def test_memory_that_a_gpus_libraries_lack_is_told_from_other_errors(said, full):
+    assert room._is_full(RuntimeError(said)) == full
