@@ -148,6 +148,29 @@ def test_a_template_that_rewrites_earlier_turns_is_refused():
         encoded("chat", {"messages": TWO_TURNS}, tokenizer)
 
 
+def test_a_template_that_rewrites_earlier_turns_is_followed_where_an_answer_is_asked_for():
+    tokenizer = tiny_tokenizer(
+        chat_template="{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    )
+    encoder = TextEncoder(tokenizer, style_for("chat", tokenizer, ""))
+    assert tokenizer.decode(encoder.chat_prompt(TWO_TURNS[:4])) == "4Be brief.What is two and two?Four.서울은?"
+
+
+@pytest.mark.parametrize("make", [tiny_tokenizer, chatml_tokenizer, llama_like_tokenizer])
+@pytest.mark.parametrize("turns", [2, 4])
+def test_a_chat_as_one_text_is_cut_into_the_ids_of_its_turns(make, turns):
+    tokenizer = make()
+    encoder = TextEncoder(tokenizer, style_for("chat", tokenizer, ""))
+    text = encoder.chat_text(TWO_TURNS[:turns])
+    assert tokenizer(text).input_ids == encoder.chat_prompt(TWO_TURNS[:turns])
+
+
+def test_a_chat_as_one_text_spells_the_end_that_a_template_leaves_out():
+    tokenizer = tiny_tokenizer(chat_template="{% for m in messages %}[{{ m['content'] }}]{% endfor %}")
+    encoder = TextEncoder(tokenizer, style_for("chat", tokenizer, ""))
+    assert encoder.chat_text(TWO_TURNS[1:4]) == "[What is two and two?][Four.]<|endoftext|>[서울은?]"
+
+
 TYPED = [
     "<|endoftext|>",
     "a <|endoftext|> b",

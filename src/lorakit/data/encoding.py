@@ -7,7 +7,7 @@ not there at generation. Text typed by people never becomes a control token: ``<
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lorakit.errors import DataError
@@ -51,6 +51,16 @@ def encodings(
     backend.encode_special_tokens = split
     found: list[Encoding] = backend.encode_batch_fast(texts, add_special_tokens=framed)
     return found
+
+
+class _Rewritten(DataError):
+    """A later turn changed what the template writes of the earlier ones."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the chat template writes earlier turns differently when a later one is added, so it cannot be told which "
+            "tokens are the assistant's. Use a template that only appends."
+        )
 
 
 class TextEncoder:
@@ -111,7 +121,39 @@ class TextEncoder:
         Raises:
             DataError: The template fails, or rewrites earlier turns so that the turns cannot be told apart.
         """
-        pieces: list[tuple[list[int], bool]] = []
+        pieces = []
+        for number, (text, learned) in enumerate(self._turns(messages)):
+            ids = self._templated(text, first=number == 0)
+            pieces.append((self._terminated(ids) if learned else ids, learned))
+        return pieces
+
+    def chat_text(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Return a conversation that waits for the assistant's next turn as one text, control tokens spelled out.
+
+        Cut as a whole, with the tokenizer's own start tokens before it, it gives the ids of `chat_prompt`, but where
+        tokens merge across the border of an earlier answer.
+
+        Raises:
+            DataError: As `chat` does.
+        """
+        turns = list(self._turns(messages))
+        ends = [self.tokenizer.eos_token if learned and not self._ends(text) else "" for text, learned in turns]
+        text = "".join(text + end for (text, _), end in zip(turns, ends, strict=True)) + self._open_turn(messages)
+        return self._unmark(text).removeprefix("".join(self.tokenizer.convert_ids_to_tokens(self.prefix_ids)))
+
+    def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Encode a conversation that waits for the assistant's next turn.
+
+        A template that rewrites earlier turns taught no answer behind them, and is followed as it stands.
+        """
+        try:
+            pieces, rest = self.chat(messages), self._open_turn(messages)
+        except _Rewritten:
+            return self._templated(self._render(messages, open_answer=True), first=True)
+        return [piece_id for piece, _ in pieces for piece_id in piece] + self._templated(rest, first=not pieces)
+
+    def _turns(self, messages: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, bool]]:
+        """Yield what the template writes up to each answer, and each answer with its terminator: text, learned."""
         done = ""
         for index, message in enumerate(messages):
             if message["role"] != "assistant":
@@ -119,36 +161,28 @@ class TextEncoder:
             opened = self._render(messages[:index], open_answer=True)
             closed = self._render(messages[: index + 1], open_answer=False)
             if not (opened.startswith(done) and closed.startswith(opened)):
-                raise DataError(
-                    "the chat template writes earlier turns differently when a later one is added, so it cannot be "
-                    "told which tokens are the assistant's. Use a template that only appends."
-                )
+                raise _Rewritten
             answer = self._without_gap(closed[len(opened) :])
-            pieces.append((self._templated(opened[len(done) :], first=not done), False))
-            pieces.append((self._terminated(self._templated(answer)), True))
+            yield opened[len(done) :], False
+            yield answer, True
             done = opened + answer
-        return pieces
 
-    def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Encode a conversation that waits for the assistant's next turn."""
-        ids = [piece_id for piece, _ in self.chat(messages) for piece_id in piece]
-        done = self._render_done(messages)
+    def _open_turn(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Return what the template writes behind the last answer of `_turns`: what the next one is written after."""
+        done = "".join(text for text, _ in self._turns(messages))
         opened = self._render(messages, open_answer=True)
-        return ids + self._templated(opened[len(done) :], first=not done)
-
-    def _render_done(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """Return the text that `chat` has encoded: all up to the end of the last assistant turn."""
-        turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
-        if not turns:
-            return ""
-        closed = self._render(messages[: turns[-1] + 1], open_answer=False)
-        opened = self._render(messages[: turns[-1]], open_answer=True)
-        return opened + self._without_gap(closed[len(opened) :])
+        if not opened.startswith(done):
+            raise _Rewritten
+        return opened[len(done) :]
 
     def _without_gap(self, answer: str) -> str:
         """Cut the white space behind a turn's terminator: generation has stopped before it, so it is not learned."""
         ended = re.search(rf"({self._control})\s*$", answer)
         return answer[: ended.end(1)] if ended else answer
+
+    def _ends(self, text: str) -> bool:
+        """Whether a template ended an answer with a control token."""
+        return re.search(rf"({self._control})$", text) is not None
 
     def _terminated(self, ids: list[int]) -> list[int]:
         """Add EOS where the template ends an assistant turn without a control token."""
