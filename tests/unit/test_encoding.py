@@ -8,6 +8,7 @@ from lorakit.data.encoding import PLAIN_CHAT_TEMPLATE, TextEncoder, style_for
 from lorakit.errors import DataError
 from lorakit.objectives.causal_lm import IGNORED
 from runs import objective, rows
+from sentence_pieces import sentence_piece_tokenizer
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -156,7 +157,7 @@ def test_a_template_that_rewrites_earlier_turns_is_followed_where_an_answer_is_a
     assert tokenizer.decode(encoder.chat_prompt(TWO_TURNS[:4])) == "4Be brief.What is two and two?Four.서울은?"
 
 
-@pytest.mark.parametrize("make", [tiny_tokenizer, chatml_tokenizer, llama_like_tokenizer])
+@pytest.mark.parametrize("make", [tiny_tokenizer, chatml_tokenizer, llama_like_tokenizer, sentence_piece_tokenizer])
 @pytest.mark.parametrize("turns", [2, 4])
 def test_a_chat_as_one_text_is_cut_into_the_ids_of_its_turns(make, turns):
     tokenizer = make()

@@ -25,7 +25,8 @@ def export(
         str,
         typer.Option(
             metavar="FORMAT",
-            help="safetensors (merged, for transformers and vLLM), gguf (merged, for llama.cpp), gguf-lora (alone).",
+            help="safetensors (merged, for transformers and vLLM), gguf (merged, for llama.cpp), gguf-lora (alone), "
+            "ollama (gguf and Modelfile).",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="New folder or file for the result.")],

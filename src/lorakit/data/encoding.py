@@ -136,10 +136,16 @@ class TextEncoder:
         Raises:
             DataError: As `chat` does.
         """
-        turns = list(self._turns(messages))
-        ends = [self.tokenizer.eos_token if learned and not self._ends(text) else "" for text, learned in turns]
-        text = "".join(text + end for (text, _), end in zip(turns, ends, strict=True)) + self._open_turn(messages)
-        return self._unmark(text).removeprefix("".join(self.tokenizer.convert_ids_to_tokens(self.prefix_ids)))
+        text = ""
+        for turn, learned in self._turns(messages):
+            if learned:
+                # Behind a control token a text is one of its own also where all is cut at once.
+                text += ("" if self._ends(text) else self._lead(turn)) + turn
+                text += "" if self._ends(turn) else self.tokenizer.eos_token
+            else:
+                text += turn
+        text = self._unmark(text + self._open_turn(messages))
+        return text.removeprefix("".join(self.tokenizer.convert_ids_to_tokens(self.prefix_ids)))
 
     def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Encode a conversation that waits for the assistant's next turn.
@@ -182,7 +188,13 @@ class TextEncoder:
 
     def _ends(self, text: str) -> bool:
         """Whether a template ended an answer with a control token."""
-        return re.search(rf"({self._control})$", text) is not None
+        return re.search(rf"({self._control})\Z", text) is not None
+
+    def _lead(self, text: str) -> str:
+        """Return the space that the tokenizer puts before a text of its own, as SentencePiece does."""
+        bare, spaced = self.literal(["a", " a"])
+        puts = self.tokenizer.convert_ids_to_tokens(bare)[0].startswith(("▁", "Ġ"))
+        return " " if puts and (bare != spaced or not text.startswith(" ")) else ""
 
     def _terminated(self, ids: list[int]) -> list[int]:
         """Add EOS where the template ends an assistant turn without a control token."""

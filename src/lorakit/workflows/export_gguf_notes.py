@@ -43,6 +43,11 @@ def untold(target: Target, vocabulary: Vocabulary, ends: int, positions: int) ->
         )
     if target.head.task in ("masked_lm", "masked_lm_nsp"):
         yield "GGUF has no place for the head that fills in words: the file gives vectors, and their mean."
+    yield from untold_of_windows(target, positions)
+
+
+def untold_of_windows(target: Target, positions: int) -> Iterator[str]:
+    """Yield a sentence where the file claims to read shorter texts than the target."""
     bound = target.base.max_positions
     if bound is not None and positions < bound:
         yield (

@@ -17,6 +17,7 @@ from lorakit.workflows.placing import check_range
 EXPORTERS = {
     "gguf": "lorakit.workflows.export_gguf:Gguf",
     "gguf-lora": "lorakit.workflows.export_gguf_lora:GgufLora",
+    "ollama": "lorakit.workflows.export_ollama:Ollama",
     "safetensors": "lorakit.workflows.export_safetensors:Safetensors",
 }
 """Name of a format -> module and class, imported on use."""

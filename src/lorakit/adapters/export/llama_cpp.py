@@ -73,9 +73,14 @@ class Model:
             self._model.eval([written[-1]])
         return written
 
-    def ids(self, text: str) -> list[int]:
-        """Return the tokens of a prompt, the start token included where the file asks for one."""
-        return list(self._model.tokenize(text.encode(), add_bos=True, special=False))
+    def ids(self, text: str, control: bool = False) -> list[int]:
+        """Return the tokens of a prompt, the start token included where the file asks for one.
+
+        Args:
+            text: Of the prompt.
+            control: Whether spelled-out control tokens are meant, as in what a template writes.
+        """
+        return list(self._model.tokenize(text.encode(), add_bos=True, special=control))
 
     def ends(self, token: int) -> bool:
         """Whether a token ends an answer."""
