@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -65,6 +66,29 @@ def test_predict_evaluate_and_merge_take_a_file(folder, tmp_path):
     both = lorakit.evaluate(file, rows, against=run).as_json()
     assert both["target"]["scores"] == both["against"]["scores"]
     assert lorakit.merge(file, tmp_path / "merged").same_text == 1
+
+
+@pytest.fixture
+def elsewhere(tmp_path, gpt2_folder) -> tuple[Path, str]:
+    """The difference to a base that lies in another folder than where it was packed, and that folder."""
+    shutil.copytree(gpt2_folder, tmp_path / "base")
+    trained_run(tmp_path / "run", find(str(tmp_path / "base")), *FORMS["full"])
+    lorakit.pack(str(tmp_path / "run"), tmp_path / "run.lora", difference=True, base=str(tmp_path / "base"))
+    (tmp_path / "base").rename(tmp_path / "base here")
+    return tmp_path / "run.lora", str(tmp_path / "base here")
+
+
+def test_a_difference_is_described_and_packed_again_with_its_base_given(elsewhere, tmp_path):
+    file, base = elsewhere
+    assert lorakit.info(str(file), base=base).layers == lorakit.info(str(tmp_path / "run")).layers
+    lorakit.pack(str(file), tmp_path / "again.lora", difference=True, base=base)
+    assert (tmp_path / "again.lora").read_bytes() == file.read_bytes()
+
+
+def test_a_difference_is_extracted_with_its_base_given(elsewhere, tmp_path):
+    file, base = elsewhere
+    done = lorakit.extract(str(file), tmp_path / "pairs", base=base, rank=2)
+    assert done.cuts == lorakit.extract(str(tmp_path / "run"), tmp_path / "others", base=base, rank=2).cuts
 
 
 def test_training_goes_on_from_a_file_and_what_it_writes_is_found_again(folder, tmp_path, pairs_file):

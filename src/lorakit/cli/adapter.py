@@ -22,6 +22,7 @@ Revision = Annotated[str | None, typer.Option(metavar="NAME", help="Branch, tag 
 @app.command()
 def info(
     target: Target,
+    base: Base = None,
     revision: Revision = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with every layer.")] = False,
 ) -> None:
@@ -33,7 +34,7 @@ def info(
     """
     from lorakit.workflows.describing import info as describe
 
-    found = describe(target, revision)
+    found = describe(target, revision, base)
     if as_json:
         screen.emit(json.dumps(found.as_json(), ensure_ascii=False, indent=2) + "\n")
         return

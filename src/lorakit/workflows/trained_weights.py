@@ -63,9 +63,10 @@ def open_trained(tuned: str, base: str | None) -> Trained:
     Raises:
         LorakitError: The base is not known or another one, the two are not of one shape, or one is an adapter of LoRA.
     """
-    folder = locate(tuned).folder
+    located = locate(tuned, base=base)
+    folder = located.folder
     beside = form_of(folder, read_manifest(folder)) == "changed"
-    target = open_target(tuned, base=base if beside else None)
+    target = open_target(tuned, base=base if beside or located.difference else None)
     if target.form == "lora":
         raise LorakitError(f"--tuned {tuned} is a LoRA adapter already: lorakit adapter resize {tuned} cuts its ranks.")
     below = target.base if beside else _base_of(target, base)
