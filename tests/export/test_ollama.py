@@ -173,6 +173,12 @@ def test_a_framing_that_ollama_cannot_say_is_refused_before_any_work(tmp_path, m
         export(str(base), "ollama", tmp_path / "chats")
 
 
+@pytest.mark.parametrize(("name", "kind"), [("tiny-t5", "encoder-decoder"), ("tiny-bert", "encoder")])
+def test_models_whose_prompts_are_not_gone_on_with_are_refused(tmp_path, name, kind):
+    with pytest.raises(LorakitError, match=f"frames prompts of decoders, and {name} is an {kind}: use --to gguf"):
+        export(name, "ollama", tmp_path / "model")
+
+
 def test_an_interrupted_export_leaves_no_folder(tmp_path, llama_folder, monkeypatch):
     def stopped(*_):
         raise KeyboardInterrupt
