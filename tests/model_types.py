@@ -82,6 +82,12 @@ SHAPES: dict[str, dict[str, Any]] = {
     "qwen3": _GROUPED,
     "gemma": _GROUPED,
     "gemma2": {**_GROUPED, "sliding_window": 4, "query_pre_attn_scalar": 8},
+    "gemma3_text": {
+        **_GROUPED,
+        "sliding_window": 4,
+        "query_pre_attn_scalar": 8,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
     "phi": _PLAIN,
     "t5": _T5,
     "mt5": _T5,

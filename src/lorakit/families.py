@@ -150,7 +150,10 @@ _TABLE = {
             None,
             packs=False,
         ),
-        *(_llama_like(model_type) for model_type in ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2")),
+        *(
+            _llama_like(model_type)
+            for model_type in ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text")
+        ),
         Family(
             "phi",
             "decoder",

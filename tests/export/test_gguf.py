@@ -110,6 +110,10 @@ LLAMA_3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 32,
 }
+GEMMA_3 = {"tie_word_embeddings": True, "sliding_window": 8, "num_hidden_layers": 7, "layer_types": None}
+NEAR = {"rope_type": "default", "rope_theta": 500.0}
+FAR = {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0}
+FARTHER = {"full_attention": FAR, "sliding_attention": NEAR}
 CHANGES = {
     "llama-3": ("llama", {"rope_parameters": LLAMA_3}),
     "llama-linear": ("llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0}}),
@@ -120,6 +124,8 @@ CHANGES = {
     "qwen3": ("qwen3", {}),
     "gemma": ("gemma", {"tie_word_embeddings": True}),
     "gemma2": ("gemma2", {"tie_word_embeddings": True, "sliding_window": 8}),
+    "gemma3": ("gemma3_text", GEMMA_3),
+    "gemma3-linear": ("gemma3_text", {**GEMMA_3, "rope_parameters": FARTHER}),
 }
 
 

@@ -27,6 +27,7 @@ REASONS = {
     "bloom": "refuses it",
     "mistral": "attends through a window",
     "gemma2": "attends through a window",
+    "gemma3_text": "attends through a window",
     "t5": "an encoder-decoder",
 }
 DECODERS = [name for name in SHAPES if families.of(name, (), {}).kind == "decoder"]

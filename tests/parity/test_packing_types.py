@@ -176,5 +176,5 @@ def test_positions_that_a_text_may_have_are_those_the_model_computes(model_type)
             model(input_ids=torch.full((1, usable + 1), 5))
 
 
-_ROTARY = ("modernbert", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "phi")
+_ROTARY = ("modernbert", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi")
 """Types that compute beyond the positions they were trained for."""

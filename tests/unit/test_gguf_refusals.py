@@ -37,6 +37,12 @@ def lower():
     return tokenizer
 
 
+def gemma_3(**changes):
+    settings = {**IDS, "tie_word_embeddings": True, "num_hidden_layers": 1, "layer_types": ["sliding_attention"]}
+    return tiny_model("gemma3_text", AutoModelForCausalLM, **{**settings, **changes})
+
+
+SCALED = {"sliding_attention": {"rope_type": "linear", "rope_theta": 500.0, "factor": 2.0}}
 MODELS = {
     "an exact GELU": (lambda: tiny_gpt2(activation_function="gelu"), None, "gelu_new or gelu_pytorch_tanh"),
     "unscaled attention": (lambda: tiny_gpt2(scale_attn_weights=False), None, "divides the scores of attention"),
@@ -53,8 +59,16 @@ MODELS = {
     "another order of windows": (
         lambda: tiny_model("gemma2", AutoModelForCausalLM, **IDS, layer_types=["full_attention", "sliding_attention"]),
         None,
-        "every second layer",
+        "the last of 2 layers attend to all",
     ),
+    "Gemma 3's windows otherwise": (
+        lambda: gemma_3(layer_types=None, num_hidden_layers=6, sliding_window_pattern=3),
+        None,
+        "the last of 6 layers",
+    ),
+    "capped scores": (lambda: gemma_3(final_logit_softcapping=30.0), None, "does not cap the scores"),
+    "scaled windows": (lambda: gemma_3(rope_parameters=SCALED), None, "does not scale positions within windows"),
+    "both sides": (lambda: gemma_3(use_bidirectional_attention=True), None, "this model to those behind it too"),
     "a short window": (
         lambda: tiny_model("mistral", AutoModelForCausalLM, **IDS),
         None,

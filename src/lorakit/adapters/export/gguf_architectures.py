@@ -40,8 +40,10 @@ class Architecture:
     """Ends of the names of weights of shape (in, out), which are (out, in) elsewhere (GPT-2's Conv1D)."""
     output: bool = True
     """Whether there is an output layer apart from the embeddings."""
-    windows: bool = False
-    """Whether every second layer, from the first, attends to a window alone, and scores are capped."""
+    windows: int = 0
+    """The last of so many layers attends to all, those before it to a window; 0: llama.cpp knows no windows there."""
+    caps: bool = False
+    """Whether the scores of attention and words are capped."""
     tokenizers: tuple[str, ...] = ("BPE",)
     """Kinds of tokenizers that its texts are cut by."""
     padded_positions: bool = False
@@ -60,7 +62,8 @@ ARCHITECTURES = {
     "qwen2": Architecture("qwen2", ("silu",)),
     "qwen3": Architecture("qwen3", ("silu",)),
     "gemma": Architecture("gemma", _TANH, norms_from_zero=True, output=False),
-    "gemma2": Architecture("gemma2", _TANH, norms_from_zero=True, output=False, windows=True),
+    "gemma2": Architecture("gemma2", _TANH, norms_from_zero=True, output=False, windows=2, caps=True),
+    "gemma3_text": Architecture("gemma3", _TANH, norms_from_zero=True, output=False, windows=6),
     "t5": _T5,
     "mt5": _T5,
     "umt5": _T5,
@@ -89,7 +92,9 @@ class Numbers:
     window: int | None
     """Tokens that a layer attends to where it does not attend to all."""
     rope: dict[str, Any] | None
-    """`rope_parameters` of the config; None where positions are learned."""
+    """`rope_parameters` of the config, of layers that attend to all; None where positions are learned."""
+    window_theta: float | None = None
+    """Base of the rotary frequencies of layers that attend to a window, where it is another one (Gemma 3)."""
     first_position: int = 0
     """Row of the learned positions at which a text begins."""
     decoder_layers: int = 0
@@ -114,6 +119,7 @@ def numbers_of(config: Any, architecture: Architecture) -> Numbers:
     positions = (getattr(config, "max_position_embeddings", None) or 512) - first
     if window is not None and not architecture.windows:
         positions = min(positions, window)
+    rope = getattr(config, "rope_parameters", None) or {}
     return Numbers(
         layers=config.num_hidden_layers,
         width=width,
@@ -123,7 +129,8 @@ def numbers_of(config: Any, architecture: Architecture) -> Numbers:
         head=getattr(config, "head_dim", None) or width // heads,
         positions=positions,
         window=window,
-        rope=getattr(config, "rope_parameters", None),
+        rope=rope.get("full_attention", rope) or None,
+        window_theta=rope["sliding_attention"]["rope_theta"] if "sliding_attention" in rope else None,
         first_position=first,
         decoder_layers=getattr(config, "num_decoder_layers", None) or 0,
         output_scale=width**-0.5 if _scales_output(config) else 1.0,
@@ -172,19 +179,28 @@ def lacking(config: Any, architecture: Architecture) -> Iterator[str]:
     if not architecture.output and not config.tie_word_embeddings:
         yield "has no output layer apart from the embeddings, which training has untied"
     if architecture.windows:
-        yield from _lacking_windows(config, numbers)
+        yield from _lacking_windows(config, architecture, numbers)
 
 
-def _lacking_windows(config: Any, numbers: Numbers) -> Iterator[str]:
-    pattern = ["sliding_attention" if layer % 2 == 0 else "full_attention" for layer in range(numbers.layers)]
+def _lacking_windows(config: Any, architecture: Architecture, numbers: Numbers) -> Iterator[str]:
+    every, caps = architecture.windows, (config.attn_logit_softcapping, config.final_logit_softcapping)
+    pattern = ["sliding_attention" if layer % every else "full_attention" for layer in range(1, numbers.layers + 1)]
     if list(config.layer_types) != pattern:
-        yield "lets every second layer attend to a window, from the first, and this model others"
-    # llama.cpp tells the largest Gemma 2 by its layers, and scales that one alone by the width of the model.
-    scale = numbers.width // numbers.heads if numbers.layers == 46 else numbers.head
+        yield f"lets the last of {every} layers attend to all, those before it to a window, and this model others"
+    # llama.cpp tells the largest model of each type by its layers, and scales that one alone by the width of the model.
+    largest = {"gemma2": 46, "gemma3": 62}[architecture.name]
+    scale = numbers.width // numbers.heads if numbers.layers == largest else numbers.head
     if config.query_pre_attn_scalar != scale:
         yield f"divides scores of attention by the root of {scale}, and this model of {config.query_pre_attn_scalar}"
-    if not (config.attn_logit_softcapping and config.final_logit_softcapping):
+    if architecture.caps and not all(caps):
         yield "caps the scores of attention and words, and this model does not"
+    if not architecture.caps and any(caps):
+        yield "does not cap the scores of attention and words, and this model does"
+    turned = (config.rope_parameters.get("sliding_attention") or {}).get("rope_type", "default")
+    if turned != "default":
+        yield f"does not scale positions within windows, and this model does ({turned})"
+    if getattr(config, "use_bidirectional_attention", False):
+        yield "lets a token attend to those before it, and this model to those behind it too"
 
 
 def is_kept(name: str, config: Any) -> bool:

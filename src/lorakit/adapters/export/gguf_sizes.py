@@ -50,6 +50,9 @@ def say(
         writer.add_rope_scaling_factor(numbers.rope["factor"])
     if architecture.windows:
         writer.add_sliding_window(numbers.window or numbers.positions)
+    if numbers.window_theta is not None:
+        writer.add_float32(f"{architecture.name}.rope.freq_base_swa", numbers.window_theta)
+    if architecture.caps:
         writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
 
