@@ -71,8 +71,12 @@ def pooler_reads(model: nn.Module, lengths: Sequence[int]) -> Iterator[None]:
             it reads the first state anyway.
     """
 
+    if not lengths:
+        yield
+        return
+
     def first(_: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
-        return (_firsts(arguments[0], lengths),) if lengths else arguments
+        return (_firsts(arguments[0], lengths),)
 
     handle = unwrapped(model).base_model.pooler.register_forward_pre_hook(first)
     try:
