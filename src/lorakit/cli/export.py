@@ -26,7 +26,7 @@ def export(
         typer.Option(
             metavar="FORMAT",
             help="safetensors (merged, for transformers and vLLM), gguf (merged, for llama.cpp), gguf-lora (alone), "
-            "ollama (gguf and Modelfile).",
+            "ollama (gguf and Modelfile), onnx (merged, for onnxruntime).",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="New folder or file for the result.")],

@@ -17,6 +17,7 @@ from lorakit.workflows.placing import check_range
 EXPORTERS = {
     "gguf": "lorakit.workflows.export_gguf:Gguf",
     "gguf-lora": "lorakit.workflows.export_gguf_lora:GgufLora",
+    "onnx": "lorakit.workflows.export_onnx:Onnx",
     "ollama": "lorakit.workflows.export_ollama:Ollama",
     "safetensors": "lorakit.workflows.export_safetensors:Safetensors",
 }
@@ -95,7 +96,8 @@ def _dtype(given: str | None) -> str | None:
 def _check_dtype(to: str, exporter: Exporter, dtype: str | None) -> None:
     if dtype is not None and dtype not in exporter.dtypes:
         short = [name for name, known in DTYPES.items() if known in exporter.dtypes]
-        raise LorakitError(f"--to {to} does not store {dtype}; give --dtype {', '.join(short[:-1])} or {short[-1]}.")
+        listed = " or ".join(filter(None, (", ".join(short[:-1]), short[-1])))
+        raise LorakitError(f"--to {to} does not store {dtype}; give --dtype {listed}.")
 
 
 def _check_place(target: Target, output: Path, folder: bool, force: bool) -> None:
