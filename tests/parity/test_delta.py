@@ -147,5 +147,5 @@ def test_weights_in_parts_are_refused_with_what_to_do_instead(gpt2_folder, pairs
     from lorakit.workflows.preparing import prepare_rows
 
     asked = recipe(gpt2_folder, pairs_file, method="delta").recipe
-    with pytest.raises(TrainingError, match=r"FSDP2, which cannot cut a sum of two weights\. Use method full"):
-        build(asked, prepare_rows(asked), torch.device("cpu"), 2, sharded=True)
+    with pytest.raises(TrainingError, match=r"which cannot cut a sum of two weights\. Use method full"):
+        build(asked, prepare_rows(asked), torch.device("cpu"), 2, cut="fsdp2")

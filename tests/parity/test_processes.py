@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 
 from conftest import PAIRS
 from every_objective import CASES, Workshop
-from processes import TRAIN, launch, options
-from runs import metrics, train, weights
+from processes import TRAIN, assert_same_steps, launch, options, write_pairs
+from runs import train, weights
 from steps_on_processes import every_objective
 
 TESTS = Path(__file__).parents[1]
@@ -27,8 +27,7 @@ SETTINGS = {
 def alone(tmp_path_factory, gpt2_folder):
     """The run of one process, and its rows."""
     folder = tmp_path_factory.mktemp("alone")
-    rows = folder / "pairs.jsonl"
-    rows.write_text("".join(f"{json.dumps(pair)}\n" for pair in PAIRS), encoding="utf-8")
+    rows = write_pairs(folder / "pairs.jsonl")
     return train(folder / "run", gpt2_folder, rows, **SETTINGS).folder, rows
 
 
@@ -46,18 +45,6 @@ def test_two_processes_take_the_steps_of_one(tmp_path, gpt2_folder, alone, kind)
     assert manifest["metrics"]["processes"] == 2
     assert finished.stdout == f"{output}\n"
     assert_same_steps(output, expected)
-
-
-def assert_same_steps(run, expected):
-    curve, wanted = metrics(run), metrics(expected)
-    assert [line["step"] for line in curve] == [line["step"] for line in wanted]
-    for found, line in zip(curve, wanted, strict=True):
-        assert found["loss"] == pytest.approx(line["loss"], abs=1e-5)
-        if line["kind"] == "step":
-            assert found["gradient_norm"] == pytest.approx(line["gradient_norm"], rel=1e-4)
-    trained = weights(run)
-    for name, tensor in weights(expected).items():
-        assert torch.allclose(trained[name], tensor, atol=1e-5), name
 
 
 def test_two_processes_that_share_a_stream_take_the_steps_of_one(tmp_path, gpt2_folder):
@@ -98,13 +85,13 @@ def test_a_launcher_that_starts_one_process_where_two_were_asked_for_is_an_error
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("cut", [[], ["cut"]], ids=["whole weights", "parts of the weights"])
-def test_two_processes_take_the_steps_of_one_with_every_objective(tmp_path, cut):
+@pytest.mark.parametrize("how", [[], ["fsdp2"]], ids=["whole weights", "parts of the weights"])
+def test_two_processes_take_the_steps_of_one_with_every_objective(tmp_path, how):
     """Weights after two steps, and the losses and shares of an evaluation."""
     Workshop.filled(tmp_path)
     expected = every_objective(tmp_path)
     output = tmp_path / "of two.safetensors"
-    finished = launch("torchrun", TESTS / "steps_on_processes.py", tmp_path, output, *cut)
+    finished = launch("torchrun", TESTS / "steps_on_processes.py", tmp_path, output, *how)
     assert finished.returncode == 0, finished.stderr[-3000:]
     found = load_file(output)
     assert found.pop("processes") == 2

@@ -10,35 +10,27 @@ import psutil
 import pytest
 import torch
 
-from conftest import PAIRS
-from processes import TRAIN, command, launch, options, surroundings
+from processes import (
+    FULL,
+    MIXED,
+    SETTINGS,
+    TRAIN,
+    assert_same_steps,
+    command,
+    launch,
+    options,
+    surroundings,
+    write_pairs,
+)
 from runs import metrics, train, weights
 
 TESTS = Path(__file__).parents[1]
-SETTINGS = {
-    "data__eval_rows": 1,
-    "train__epochs": 2,
-    "train__rows_per_step": 7,
-    "train__micro_batch_tokens": 40,
-    "train__evaluate_every": 2,
-    "optim__learning_rate": 3e-3,
-}
 SHARDED = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    file = tmp_path_factory.mktemp("rows") / "pairs.jsonl"
-    file.write_text("".join(f"{json.dumps(pair)}\n" for pair in PAIRS), encoding="utf-8")
-    return file
-
-
-# Adam would make a step out of the rounding of a gradient that is 0, as that of a key's bias.
-FULL = {"method__name": "full", "optim__name": "sgd", "optim__momentum": 0.9, "optim__learning_rate": 0.1}
-
-
-# Frozen matrices are cut in bfloat16, what learns in float32, in one group.
-MIXED = {"train__dtype": "bfloat16", "train__gradient_checkpointing": True}
+    return write_pairs(tmp_path_factory.mktemp("rows") / "pairs.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -49,7 +41,6 @@ MIXED = {"train__dtype": "bfloat16", "train__gradient_checkpointing": True}
 def test_two_processes_with_parts_of_the_weights_take_the_steps_of_one(
     tmp_path, gpt2_folder, pairs, kind, changes, tolerance
 ):
-    """The two have different numbers of micro-batches, and of the last step of an epoch one has no row."""
     settings = {**SETTINGS, **changes}
     expected = train(tmp_path / "alone", gpt2_folder, pairs, **settings).folder
     output = tmp_path / "of two"
@@ -57,13 +48,7 @@ def test_two_processes_with_parts_of_the_weights_take_the_steps_of_one(
     finished = launch(kind, *TRAIN, *arguments, "-o", output, **SHARDED)
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert "fsdp2 over 2 processes" in json.loads((output / "manifest.json").read_text())["speed"]
-    for found, line in zip(metrics(output), metrics(expected), strict=True):
-        assert found["loss"] == pytest.approx(line["loss"], abs=tolerance)
-        if line["kind"] == "step":
-            assert found["gradient_norm"] == pytest.approx(line["gradient_norm"], rel=10 * tolerance)
-    whole = weights(output)
-    for name, tensor in weights(expected).items():
-        assert torch.allclose(whole[name], tensor, atol=tolerance), name
+    assert_same_steps(output, expected, tolerance)
 
 
 @pytest.mark.parametrize("variables", [{}, SHARDED], ids=["whole weights", "parts of the weights"])

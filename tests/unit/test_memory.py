@@ -29,6 +29,13 @@ def members(tmp_path, *lines):
     return file
 
 
+def test_what_a_model_adds_when_it_learns_is_shared_as_far_as_it_is_cut():
+    """16 bytes a weight in all: 4 of its own, 4 of its gradient, 8 of two moments."""
+    model = torch.nn.Linear(8, 8, bias=False)
+    found = {cut: memory.to_come(model, cut, 4) for cut in ("", "zero-1", "zero-2", "zero-3", "fsdp2")}
+    assert found == {"": 64 * 12, "zero-1": 64 * 16, "zero-2": 64 * (4 + 3), "zero-3": 64 * 4, "fsdp2": 64 * 4}
+
+
 def test_the_limit_of_a_container_in_version_2_bounds_what_is_free_and_cached_files_do_not_count(tmp_path):
     group(tmp_path, "job", max="1000\n", current="700\n", stat="anon 500\ninactive_file 150\n")
     assert limits.room(members(tmp_path, "0::/job"), tmp_path) == 1000 - 700 + 150

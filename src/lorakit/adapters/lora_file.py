@@ -161,7 +161,9 @@ def weights_of(model: PeftModel) -> dict[str, Tensor]:
     """Return what the file of an adapter holds, by the names that it has there; the model's own memory."""
     from peft import get_peft_model_state_dict
 
-    found: dict[str, Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
+    # The parameters themselves: a part of one knows where the others are, and forgets it when it is detached.
+    parameters = model.state_dict(keep_vars=True)
+    found: dict[str, Tensor] = get_peft_model_state_dict(model, parameters, save_embedding_layers=False)
     return found
 
 

@@ -40,9 +40,8 @@ def read_back(folder: Path, model: nn.Module, form: Form) -> None:
     import torch
 
     places = weights_of(model, form)
-    with torch.no_grad():
-        for place in places.values():
-            if place.is_floating_point():
-                place.fill_(torch.nan)
-        for name, tensor in weights.tensors(folder / _FILES[form]):
-            places[name].copy_(shards.cut_like(places[name], tensor))
+    for place in places.values():
+        if place.is_floating_point():
+            shards.put(place, torch.full(shards.shape(place), torch.nan))
+    for name, tensor in weights.tensors(folder / _FILES[form]):
+        shards.put(places[name], tensor)

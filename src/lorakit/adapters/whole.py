@@ -43,7 +43,7 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
     """Return what the file of a whole model holds, by name; the model's own memory."""
     parameters = dict(model.named_parameters())
     tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - parameters.keys()
-    return {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
+    return {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if name not in tied}
 
 
 def write_companions(

@@ -54,7 +54,7 @@ def is_sum(name: str) -> bool:
 
 def learned(model: nn.Module) -> dict[str, Tensor]:
     """Return what learning makes of the base, by the base's names: sums as they are multiplied, other weights."""
-    return {base_name(name): _weight(model, base_name(name)).detach() for name in shards.trained(model)}
+    return {base_name(name): _weight(model, base_name(name)) for name in shards.trained(model)}
 
 
 def put(model: nn.Module, weights: Mapping[str, Tensor]) -> None:

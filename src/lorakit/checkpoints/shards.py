@@ -1,7 +1,8 @@
-"""Weights of which each process holds a part (torch's `fully_shard`, known as FSDP2): gathered, cut, and written.
+"""Weights of which each process holds a part: gathered, put back, and written.
 
-A weight that is not cut stays as it is in all of this. Parts travel, so every process has to call these functions, on
-the same weights and in the same order.
+They are cut by torch's `fully_shard` (FSDP2), which makes them DTensors, or by DeepSpeed (ZeRO-3), which leaves them
+empty and keeps the part beside them. A weight that is not cut stays as it is in all of this. Parts travel, so every
+process has to call these functions, on the same weights and in the same order.
 """
 
 from __future__ import annotations
@@ -16,18 +17,48 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+def shape(tensor: Tensor) -> tuple[int, ...]:
+    """Return the shape of all of a tensor."""
+    return tuple(cast(Any, tensor).ds_shape if _is_zero(tensor) else tensor.shape)
+
+
 def whole(tensor: Tensor) -> Tensor:
-    """Return all of a tensor, gathered from the processes where each holds a part."""
-    return cast("Tensor", cast(Any, tensor).full_tensor()) if _is_part(tensor) else tensor
+    """Return all of a tensor, without its gradient, gathered from the processes where each holds a part."""
+    if _is_zero(tensor):
+        from deepspeed.runtime.zero import GatheredParameters
+
+        with GatheredParameters([tensor]):
+            return tensor.detach().clone()
+    return cast("Tensor", cast(Any, tensor).detach().full_tensor()) if _is_part(tensor) else tensor.detach()
 
 
 def held(tensor: Tensor) -> Tensor:
     """Return what this process holds of a tensor."""
+    if _is_zero(tensor):
+        from torch import distributed
+
+        part, length = cast(Any, tensor).ds_tensor, cast(Any, tensor).ds_numel
+        # The last parts are filled up to the length of the others, with anything.
+        return cast("Tensor", part[: max(0, length - distributed.get_rank() * len(part))])
     return cast("Tensor", cast(Any, tensor).to_local()) if _is_part(tensor) else tensor
 
 
+def put(weight: Tensor, tensor: Tensor) -> None:
+    """Put a whole `tensor`, which every process has, into the place of `weight`, cut as that is."""
+    import torch
+
+    with torch.no_grad():
+        if _is_zero(weight):
+            from deepspeed.runtime.zero import GatheredParameters
+
+            with GatheredParameters([weight], modifier_rank=0):
+                weight.copy_(tensor)
+        else:
+            weight.copy_(cut_like(weight, tensor))
+
+
 def cut_like(other: Tensor, tensor: Tensor) -> Tensor:
-    """Return a whole `tensor`, which every process has, cut as `other` of the same shape is."""
+    """Return a whole `tensor`, which every process has, cut as the DTensor `other` of the same shape is."""
     if not _is_part(other):
         return tensor
     from torch.distributed.tensor import distribute_tensor
@@ -65,13 +96,13 @@ def write(file: Path | None, tensors: Mapping[str, Tensor], widened: bool = Fals
     """
 
     def written(tensor: Tensor) -> Tensor:
-        gathered = whole(tensor.detach())
+        gathered = whole(tensor)
         return gathered.float() if widened and gathered.is_floating_point() else gathered
 
     infos = {
         name: TensorInfo(
             "F32" if widened and tensor.is_floating_point() else dtype_name(tensor),
-            tuple(tensor.shape),
+            shape(tensor),
         )
         for name, tensor in tensors.items()
     }
@@ -81,3 +112,7 @@ def write(file: Path | None, tensors: Mapping[str, Tensor], widened: bool = Fals
 def _is_part(tensor: Tensor) -> bool:
     # A DTensor has it; importing that class takes long, and most runs have none.
     return hasattr(tensor, "full_tensor")
+
+
+def _is_zero(tensor: Tensor) -> bool:
+    return hasattr(tensor, "ds_tensor")

@@ -101,11 +101,17 @@ def prove_last(model: Any) -> bool:
     return True
 
 
+def keep_together(model: Any) -> None:
+    """Have `scored_in_parts` say no from now on: where weights are spread over processes, the one that scores words is
+    whole inside the model's own forward pass alone."""
+    if scores_words(model):
+        _last.discard(output_layer(model))
+
+
 def scored_in_parts(model: nn.Module, positions: int) -> bool:
     """Whether the loss of so many labelled positions is taken in parts: where they are more than one part."""
     inner: Any = model.module if isinstance(model, DistributedDataParallel) else model
-    # Weights that are spread over processes (FSDP, ZeRO) are whole only inside the model's own forward.
-    if not hasattr(inner, "get_output_embeddings") or hasattr(inner, "unshard"):
+    if not hasattr(inner, "get_output_embeddings"):
         return False
     layer = inner.get_output_embeddings()
     return layer in _last and positions > _rows(layer)

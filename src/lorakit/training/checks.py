@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import nn
 
 from lorakit.errors import TrainingError
 
 
-def reached(model: nn.Module, optimizer_groups: list[Mapping[str, list[nn.Parameter]]]) -> str:
+def reached(
+    model: nn.Module,
+    optimizer_groups: list[Mapping[str, list[nn.Parameter]]],
+    reaches: Callable[[nn.Parameter], bool] = lambda weight: weight.grad is not None,
+) -> str:
     """Check, after the first backward pass, that gradients reach every weight that learns and no other.
 
     Args:
         model: Unwrapped, its gradients still in place.
         optimizer_groups: The optimizer's parameter groups; they must hold the same weights.
+        reaches: Whether a weight has a gradient.
 
     Returns:
         A sentence for the screen.
@@ -25,8 +30,8 @@ def reached(model: nn.Module, optimizer_groups: list[Mapping[str, list[nn.Parame
     """
     held = {id(weight) for group in optimizer_groups for weight in group["params"]}
     learned = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    lost = [name for name, weight in learned.items() if weight.grad is None or id(weight) not in held]
-    leaked = [name for name, weight in model.named_parameters() if not weight.requires_grad and weight.grad is not None]
+    lost = [name for name, weight in learned.items() if not reaches(weight) or id(weight) not in held]
+    leaked = [name for name, weight in model.named_parameters() if not weight.requires_grad and reaches(weight)]
     if lost or leaked:
         what = f"no gradient reaches {lost[0]}" if lost else f"a gradient reaches the frozen {leaked[0]}"
         raise TrainingError(

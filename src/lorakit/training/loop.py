@@ -152,7 +152,7 @@ def train_window(run: Run, examples: Sequence[Example], step: int, epoch: int = 
     Raises:
         TrainingError: No row holds a label, or the loss or the gradient is not finite; the weights are unchanged.
     """
-    batches = run.batches(examples, epoch)
+    batches, updates = run.batches(examples, epoch), run.updates
     world = run.accelerator.num_processes
     counts = _window_counts(run, batches)
     losses = []
@@ -162,27 +162,27 @@ def train_window(run: Run, examples: Sequence[Example], step: int, epoch: int = 
                 run.signals.check()
             # Parts are added up after each micro-batch: kept whole until the last, gradients would be as large as all
             # weights that learn.
-            exchanged = number == len(batches) or run.sharded
-            with nullcontext() if exchanged else run.accelerator.no_sync(run.model):
+            last = number == len(batches)
+            with nullcontext() if last or run.sharded else run.accelerator.no_sync(run.model):
                 with run.computing(), run.reading(batch):
                     sums = run.objective.loss_sums(run.model, run.placed(batch))
                     terms = [sums[term] * (weight * world / counts[term]) for term in sums if counts.get(term)]
                     loss = torch.stack(terms).sum()
-                run.accelerator.backward(loss)
+                updates.add(loss, last)
             losses.append(loss.detach() / world)
-        learned = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
-        clipped = shards.whole(torch.nn.utils.clip_grad_norm_(learned, run.optim.clip))
         values = torch.stack(losses).float()
-        norm, own = torch.stack([clipped.float(), values.sum()]).tolist()  # One look: a GPU stands still from here on.
+        # One look: a GPU stands still from here on.
+        norm, own = torch.stack([updates.bounded().to(values), values.sum()]).tolist()
         (mean,) = run.total([own])
         if not (math.isfinite(mean) and math.isfinite(norm)):
             computed = [batch for batch, _ in batches]
             raise TrainingError(f"{_not_finite(step, mean, norm, computed, values, examples)}{_wider(run)}.")
         if step == 1:
-            run.reporters.report(NoteEvent(reached(run.bare_model, run.optimizer.param_groups), routine=True))
-        run.optimizer.step()
+            told = reached(run.bare_model, run.optimizer.param_groups, updates.reaches)
+            run.reporters.report(NoteEvent(told, routine=True))
+        updates.take()
     finally:
-        run.optimizer.zero_grad(set_to_none=True)
+        updates.clear()
     return mean, norm
 
 

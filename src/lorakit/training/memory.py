@@ -30,6 +30,24 @@ def gradients_and_moments(model: nn.Module) -> int:
     return sum(count * (4 + 8 + 4 * is_sum(name)) for name, count in learned)
 
 
+def to_come(model: nn.Module, cut: str, world: int) -> int:
+    """Return the bytes that a model which was loaded adds on a device once it learns.
+
+    Args:
+        model: Where `cut`, not yet on the device.
+        cut: What `world` processes share: nothing (""), moments (``zero-1``), gradients too (``zero-2``), or all
+            (``zero-3``, ``fsdp2``).
+        world: Number of processes.
+    """
+    changing = gradients_and_moments(model)
+    if not cut:
+        return changing
+    # Gradients are whole until the last micro-batch of a step: a third, which is not worth a formula of its own.
+    if cut in ("zero-1", "zero-2"):
+        return weights(model) + (changing if cut == "zero-1" else changing // world)
+    return (weights(model) + changing) // world
+
+
 def weights(model: nn.Module) -> int:
     """Return the bytes of all weights, a tied one counted once."""
     return sum(weight.numel() * weight.element_size() for weight in model.parameters())

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from lorakit.data.batching import Plan, micro_batches, share
 from lorakit.fast.frontier import Frontier
@@ -17,6 +18,8 @@ from lorakit.training.precision import Precision, compute
 from lorakit.training.reporters import Reporters
 from lorakit.training.settings import OptimSettings, TrainSettings
 from lorakit.training.signals import Signals
+from lorakit.training.updates import Updates
+from lorakit.training.zero import Zero
 from lorakit.types import Batch, Example, Objective
 
 
@@ -53,12 +56,22 @@ class Run:
     compiled: tuple[nn.Module, ...] = ()
     """Blocks that are compiled (`fast/compiled.py`)."""
     sharded: bool = False
-    """Whether each process holds a part of the weights (`training/sharding.py`)."""
+    """Whether each process holds a part of what learns (`training/sharding.py`, `training/zero.py`)."""
 
     @property
     def bare_model(self) -> nn.Module:
         """The model without the wrapper of several processes."""
-        return self.accelerator.unwrap_model(self.model)
+        # Not Accelerate's way to it, which loads DeepSpeed wherever that is installed.
+        wrapped = isinstance(self.model, DistributedDataParallel) or isinstance(self.optimizer, Zero)
+        return cast(nn.Module, self.model.module) if wrapped else self.model
+
+    @property
+    def updates(self) -> Updates:
+        """What becomes of the gradients of a step."""
+        if isinstance(self.optimizer, Zero):
+            return self.optimizer
+        learned = [weight for weight in self.model.parameters() if weight.requires_grad]
+        return Updates(learned, self.optimizer, self.accelerator, self.optim.clip)
 
     def batches(self, examples: Sequence[Example], epoch: int | None = None) -> list[tuple[Batch, float]]:
         """Return this process's part of `examples` as micro-batches, each with the weight of its losses and counts.
@@ -66,8 +79,8 @@ class Run:
         Random masks are those of `epoch`, from 0; without one, those of evaluations.
 
         The weight is 1, but 0 for a row that another process computes too: with fewer rows than processes, one without
-        rows gets such a row, because all have to take part in the exchange of sums and gradients. Where weights lie in
-        parts, each forward pass gathers them from all processes, so that all need equally many micro-batches.
+        rows gets such a row, because all have to take part in the exchange of sums and gradients. Where these lie in
+        parts, all exchange them after each micro-batch, so that all need equally many.
         """
         mine = share(examples, self.accelerator.process_index, self.accelerator.num_processes)
         # An evaluation holds all scores of its labels, and no states for a backward pass.

@@ -15,6 +15,7 @@ from torch import nn
 
 from lorakit.errors import TrainingError
 from lorakit.families import Family
+from lorakit.fast import logits
 from lorakit.fast.pooling import unwrapped
 from lorakit.methods.trainable import stacks
 
@@ -38,6 +39,7 @@ def shard(model: nn.Module, family: Family, device: torch.device, world: int, re
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    logits.keep_together(model)
     mesh = init_device_mesh(device.type, (world,))
     for group in _groups(model, family):
         fully_shard(group, mesh=mesh, reshard_after_forward=reshards)
@@ -46,7 +48,7 @@ def shard(model: nn.Module, family: Family, device: torch.device, world: int, re
 
 def check_can_be_cut(method: str, width: str | None) -> None:
     """Raise TrainingError where the weights of a method, or of a base rounded to `width`, cannot be cut."""
-    asked = "and Accelerate's config asks for FSDP2, which cannot cut"
+    asked = "and Accelerate's config asks for FSDP2 or DeepSpeed, which cannot cut"
     if width is not None:
         raise TrainingError(
             f"method.quantize_base is {width}, {asked} rounded weights. Leave one of the two out: a rounded base is a "

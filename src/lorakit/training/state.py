@@ -84,7 +84,7 @@ def save(
         f"{index}.{name}": value
         for index, entries in optimizer.state_dict()["state"].items()
         for name, value in entries.items()
-        if isinstance(value, Tensor)
+        if hasattr(value, "shape")
     }
     if not writes:
         shards.write(None, weights)
@@ -138,7 +138,7 @@ def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, rank:
         )
     for index, entries in moments.items():
         for name, value in entries.items():
-            if value.shape == learned[index].shape:
+            if value.shape == shards.shape(learned[index]):
                 entries[name] = shards.cut_like(learned[index], value)
     current = optimizer.state_dict()
     optimizer.load_state_dict({"state": moments, "param_groups": current["param_groups"]})
@@ -166,11 +166,10 @@ def restore_weights(folder: Path, model: nn.Module) -> None:
     if saved.keys() != learned.keys():
         strange = sorted(saved.keys() ^ learned.keys())
         raise TrainingError(f"{folder.name} does not fit this model: {', '.join(strange[:3])} stand on one side only.")
-    with torch.no_grad():
-        for name, weight in learned.items():
-            if saved[name].shape != weight.shape:
-                raise TrainingError(f"{folder.name}: {name} is {tuple(saved[name].shape)}, not {tuple(weight.shape)}.")
-            weight.copy_(shards.cut_like(weight, saved[name]))
+    for name, weight in learned.items():
+        if saved[name].shape != shards.shape(weight):
+            raise TrainingError(f"{folder.name}: {name} is {tuple(saved[name].shape)}, not {shards.shape(weight)}.")
+        shards.put(weight, saved[name])
 
 
 def random_state() -> Tensor:

@@ -21,8 +21,6 @@ from lorakit.types import Example
 
 _MARGIN = 4
 """How many times the estimate has to fit into free memory for a processor to go without the trial."""
-_WHOLE_MODELS = ("NO", "MULTI_CPU", "MULTI_GPU")
-"""Accelerate's names of runs in which each process holds the whole model and can compute by itself."""
 
 
 def try_longest(run: Run) -> None:
@@ -40,7 +38,8 @@ def try_longest(run: Run) -> None:
     """
     device = run.accelerator.device
     ample = device.type != "cuda" and _MARGIN * run.budget * run.per_token <= memory.free_bytes(device)
-    if ample or run.accelerator.distributed_type.value not in _WHOLE_MODELS:
+    # Where something lies in parts, no process can compute by itself.
+    if ample or run.sharded:
         return
     known = run.plan.examples if isinstance(run.plan, FixedPlan) else run.evaluation
     rows = sorted(known, key=len, reverse=True)

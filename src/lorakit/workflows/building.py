@@ -67,7 +67,7 @@ class Built:
         return not self.packing_note
 
 
-def build(recipe: Recipe, rows: Rows, device: torch.device, world: int, sharded: bool = False) -> Built:
+def build(recipe: Recipe, rows: Rows, device: torch.device, world: int, cut: str = "") -> Built:
     """Load the checkpoint, choose attention and precision, and let the method's weights learn.
 
     Args:
@@ -75,7 +75,7 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int, sharded:
         rows: Prepared for it.
         device: Where this process computes.
         world: Number of processes.
-        sharded: Whether weights will be cut over them; the model then stays on the processor, whole, until it is.
+        cut: What they will share (`memory.to_come`); the model then stays on the processor, whole, until they do.
 
     Raises:
         CheckpointError: The weights cannot be read.
@@ -84,7 +84,7 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int, sharded:
     checkpoint = rows.checkpoint
     width = getattr(recipe.method, "quantize_base", None)
     check_installed(width)
-    if sharded:
+    if cut:
         check_can_be_cut(recipe.method.name, width)
     precision, precision_note = choose(recipe.train.dtype, device)
     model, fresh, attention, packing_note = loaded(recipe, rows, device, precision)
@@ -97,7 +97,7 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int, sharded:
         if rows.target.form in ("lora", "changed"):
             _put_parent(model, rows.target, trainable)
     # A base that is to be cut may not fit as it is where it will compute.
-    there = torch.device("cpu") if sharded else device
+    there = torch.device("cpu") if cut else device
     if width is not None:
         round_base(model, width, device)
         model = model.to(device)
@@ -107,9 +107,7 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int, sharded:
     taken = (*rounded, *quicken(model, recipe.speed, precision, not packing_note, there))
     if precision == "bfloat16" and not packing_note and device.type == "cpu" and widens(model, pools(rows)):
         taken = (*taken, "widened")
-    to_come = memory.gradients_and_moments(model)
-    if sharded:
-        to_come = (to_come + memory.weights(model)) // world
+    to_come = memory.to_come(model, cut, world)
     bytes_each = 2 if precision == "bfloat16" else 4
     budget, per_token, recomputed = _budget(recipe, rows, model, device, world, bytes_each, to_come)
     expected = memory.held(device) + to_come + budget * per_token

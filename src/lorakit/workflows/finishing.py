@@ -33,6 +33,7 @@ from lorakit.training.precision import compute
 from lorakit.training.run import Run
 from lorakit.training.state import State
 from lorakit.types import Example
+from lorakit.workflows import launching
 from lorakit.workflows.building import Built, quicken
 from lorakit.workflows.compiling import release
 from lorakit.workflows.preparing import Rows
@@ -135,7 +136,7 @@ def _manifest(loaded: LoadedRecipe, rows: Rows, built: Built, run: Run, state: S
     if run.compiled:
         speed.append("compile")
     if run.sharded:
-        speed.append(f"fsdp2 over {run.accelerator.num_processes} processes")
+        speed.append(f"{launching.cut_as()} over {run.accelerator.num_processes} processes")
     writes = heads.writes(rows.objective.head)
     ends = [example.labels[-1:] for example in rows.evaluation] if writes else []
     answered = {int(end) for last in ends for end in last if end >= 0}

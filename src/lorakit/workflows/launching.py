@@ -6,25 +6,23 @@ import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from lorakit.data.paths import STANDARD_INPUT, as_source
 from lorakit.data.settings import DataSettings
 from lorakit.errors import CheckpointError, DataError, LorakitError
 from lorakit.recipe import Recipe
+from lorakit.workflows.deepspeed_config import NOTE, zero_settings
 
 if TYPE_CHECKING:
     from torch import nn
 
     from lorakit.families import Family
+    from lorakit.training.precision import Precision
 
 Result = TypeVar("Result")
 
 _REFUSED = {
-    "ACCELERATE_USE_DEEPSPEED": (
-        "DeepSpeed, which clips, steps and clears gradients within its backward pass, and saves "
-        "its moments as pickles. FSDP2 cuts the same things over processes"
-    ),
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM, which lorakit does not know",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism_config; lorakit cuts weights over all processes alike",
 }
@@ -33,7 +31,18 @@ _REFUSED_OF_FSDP = {
     "FSDP_OFFLOAD_PARAMS": "fsdp_offload_params: weights that wait in the host's memory are not supported",
     "FSDP_ACTIVATION_CHECKPOINTING": "fsdp_activation_checkpointing: set train.gradient_checkpointing=true instead",
 }
+_DEEPSPEED = "ACCELERATE_USE_DEEPSPEED"
 _CONFIG = "examples/accelerate/fsdp2.yaml is a config that works."
+
+
+class Spread(NamedTuple):
+    """A model over the processes."""
+
+    model: nn.Module
+    """In whatever wrapper exchanges its gradients."""
+    optimizer: Any
+    states: Any
+    """The optimizer that has the state dict which is saved."""
 
 
 def accelerator_for(recipe: Recipe, folder: Path) -> Any:
@@ -47,13 +56,13 @@ def accelerator_for(recipe: Recipe, folder: Path) -> Any:
     """
     import torch
     from accelerate import Accelerator
-    from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
+    from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs, patch_environment
 
     _check_config()
     if shards() and recipe.optim.name == "adafactor":
         raise LorakitError(
             "optim.name is adafactor, whose means of whole rows and columns cannot be cut over processes, as "
-            "Accelerate's config asks for (FSDP). Use adamw, or a config without FSDP."
+            "Accelerate's config asks for (FSDP or DeepSpeed). Use adamw, or a config without them."
         )
 
     device = recipe.train.device
@@ -65,16 +74,18 @@ def accelerator_for(recipe: Recipe, folder: Path) -> Any:
     expected = int(os.environ.get("WORLD_SIZE", "1"))
     if expected > 1:
         _check_input(recipe.data)
-    accelerator = Accelerator(
-        cpu=device == "cpu",
-        mixed_precision="no",
-        # Given as a number it would give way to what `accelerate launch` or the environment says.
-        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-        # The others wait while the first process writes and checks the result; torch would give it ten minutes.
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=2))],
-        log_with=list(recipe.train.trackers) or None,
-        project_dir=str(folder),
-    )
+    # Accelerate would have transformers cut a model while it is read, and an engine of its own end the steps.
+    with patch_environment(ACCELERATE_USE_DEEPSPEED="false"):
+        accelerator = Accelerator(
+            cpu=device == "cpu",
+            mixed_precision="no",
+            # Given as a number it would give way to what `accelerate launch` or the environment says.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+            # The others wait while the first process writes and checks the result; torch would give it ten minutes.
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=2))],
+            log_with=list(recipe.train.trackers) or None,
+            project_dir=str(folder),
+        )
     # `accelerate launch` that starts one plain process still names the address where the others would meet.
     alone = "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ and "ACCELERATE_USE_CPU" in os.environ
     if accelerator.num_processes != expected or (alone and accelerator.num_processes == 1):
@@ -84,23 +95,41 @@ def accelerator_for(recipe: Recipe, folder: Path) -> Any:
             f"ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 -m lorakit train ..."
         )
     if shards() and accelerator.num_processes == 1:
-        raise LorakitError("Accelerate's config asks for FSDP, and one process was started: nothing can be cut.")
+        raise LorakitError(f"Accelerate's config asks for {cut_as()}, and one process was started: nothing can be cut.")
     return accelerator
 
 
 def shards() -> bool:
-    """Whether Accelerate was asked to cut weights over the processes (FSDP).
+    """Whether Accelerate was asked to cut what learns over the processes.
 
     Its own answer (`distributed_type`) would be no on processors, without a word.
     """
-    return _is_on("ACCELERATE_USE_FSDP")
+    return bool(cut_as())
 
 
-def shard(model: nn.Module, family: Family, accelerator: Any) -> None:
-    """Cut `model` over the processes, as Accelerate's config says; see `training.sharding.shard`."""
-    from lorakit.training import sharding
+def cut_as() -> str:
+    """Return the name of how it is cut: ``fsdp2``, ``zero-1`` to ``zero-3``, or ""."""
+    if _is_on(_DEEPSPEED):
+        return f"zero-{zero_settings()['stage']}"
+    return "fsdp2" if _is_on("ACCELERATE_USE_FSDP") else ""
 
-    sharding.shard(model, family, accelerator.device, accelerator.num_processes, _reshards())
+
+def spread(model: nn.Module, family: Family, recipe: Recipe, precision: Precision, accelerator: Any) -> Spread:
+    """Spread `model` over the processes, whole or in parts as Accelerate's config says, with an optimizer over it."""
+    from lorakit.training import optim, sharding
+    from lorakit.training.zero import Zero
+
+    cut = cut_as()
+    if cut == "fsdp2":
+        sharding.shard(model, family, accelerator.device, accelerator.num_processes, _reshards())
+    optimizer = optim.build(model, recipe.optim, recipe.learning_rate)
+    if not cut:
+        prepared, exchanging = accelerator.prepare(model, optimizer)
+        return Spread(prepared, exchanging, optimizer)
+    if cut == "fsdp2":
+        return Spread(model, optimizer, optimizer)
+    zero = Zero(model, optimizer, zero_settings(), recipe.optim.clip, precision, accelerator.device)
+    return Spread(zero.engine, zero, zero)
 
 
 def _reshards() -> bool:
@@ -115,9 +144,11 @@ def notes(accelerator: Any) -> list[str]:
         told.append(f"mixed_precision: {asked} of Accelerate's config is passed over; train.dtype decides")
     if shards():
         told.append(
-            f"weights, gradients and moments are cut over {accelerator.num_processes} processes (FSDP2); no "
-            "answers are written at the end, as none of them holds the whole model"
+            f"what learns is cut over {accelerator.num_processes} processes ({cut_as()}); no answers are written at "
+            "the end, as none of them can compute by itself"
         )
+    if _is_on(_DEEPSPEED):
+        told.append(NOTE)
     return told
 
 
@@ -127,10 +158,12 @@ def _is_on(variable: str) -> bool:
 
 def _check_config() -> None:
     """Refuse what Accelerate's config can ask for and lorakit does not do: passed over, it would be missed."""
+    if _is_on(_DEEPSPEED) and _is_on("ACCELERATE_USE_FSDP"):
+        raise LorakitError("Accelerate's config asks for FSDP and DeepSpeed at once; leave one of them out.")
     for variable, what in _REFUSED.items():
         if _is_on(variable):
             raise LorakitError(f"Accelerate's config asks for {what}. {_CONFIG}")
-    if not shards():
+    if not _is_on("ACCELERATE_USE_FSDP"):
         return
     version = os.environ.get("FSDP_VERSION", "1")
     if version != "2":

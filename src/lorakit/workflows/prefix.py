@@ -164,7 +164,7 @@ def _unfit(run: Run, recipe: Recipe, rows: Rows) -> str:
     if not isinstance(run.plan, FixedPlan):
         return "rows are streamed"
     if run.accelerator.num_processes > 1:
-        if run.accelerator.distributed_type.value not in ("MULTI_CPU", "MULTI_GPU"):
+        if run.sharded:
             return "its weights are spread over several processes"
         if os.environ.get("LOCAL_WORLD_SIZE") != str(run.accelerator.num_processes):
             return "the processes are not all on one machine"

@@ -150,7 +150,7 @@ def _prepare(
     from lorakit.adapters.bundle import open_target
     from lorakit.workflows import stored_recipe
     from lorakit.workflows.building import build, follow_parent
-    from lorakit.workflows.launching import after_first, shards
+    from lorakit.workflows.launching import after_first, cut_as
     from lorakit.workflows.preparing import prepare_rows
 
     loaded = follow_parent(given, open_target(given.recipe.model.name, given.recipe.model.revision))
@@ -159,7 +159,7 @@ def _prepare(
     if begun is not None:
         stored_recipe.check_rows(begun, output, loaded.recipe.data, rows.stamps())
     loaded = with_default_rate(loaded, rows.objective.name, width(rows.checkpoint.config))
-    built = build(loaded.recipe, rows, accelerator.device, accelerator.num_processes, shards())
+    built = build(loaded.recipe, rows, accelerator.device, accelerator.num_processes, cut_as())
     return Prepared(
         given=given,
         loaded=loaded,
@@ -216,7 +216,6 @@ def _assemble(
     reporters: Iterable[Reporter],
 ) -> tuple[Run, State, list[str]]:
     """Put the loop's parts together, fresh or from the newest saved state; also return what is to be said about it."""
-    from lorakit.training import optim
     from lorakit.training import state as states
     from lorakit.training.reporters import MetricsFile, Reporters, Trackers
     from lorakit.training.run import Run
@@ -225,18 +224,13 @@ def _assemble(
     from lorakit.workflows.prefix import frontier_of
 
     recipe, rows, built = prepared.loaded.recipe, prepared.rows, prepared.built
-    sharded, model = launching.shards(), built.model
     random = states.random_state()
-    if sharded:
-        launching.shard(model, rows.checkpoint.family, accelerator)
-    optimizer = bare = optim.build(model, recipe.optim, recipe.learning_rate)
-    if not sharded:
-        model, optimizer = accelerator.prepare(model, optimizer)
+    spread = launching.spread(built.model, rows.checkpoint.family, recipe, built.precision, accelerator)
     states.set_random_state(random)
     state, notes = states.State(), launching.notes(accelerator)
     if resume:
         newest, damaged = states.newest(folder.work)
-        state = states.load(newest, built.model, bare, accelerator.process_index, accelerator.device)
+        state = states.load(newest, built.model, spread.states, accelerator.process_index, accelerator.device)
         notes += [f"going on after step {state.step:,}", *damaged]
     elif prepared.speaks:
         stored_recipe.write(prepared.given, rows.stamps(), folder.work)
@@ -248,11 +242,11 @@ def _assemble(
     run = Run(
         folder=folder.work,
         output=folder.final,
-        model=model,
+        model=spread.model,
         objective=rows.objective,
         plan=rows.plan,
         evaluation=rows.evaluation,
-        optimizer=optimizer,
+        optimizer=spread.optimizer,
         accelerator=accelerator,
         optim=recipe.optim,
         train=recipe.train,
@@ -263,7 +257,7 @@ def _assemble(
         precision=built.precision,
         reporters=Reporters(listeners),
         signals=signals,
-        sharded=sharded,
+        sharded=launching.shards(),
     )
     run.frontier, kept = frontier_of(run, recipe, rows)
     run.compiled, compiled = compiled_of(run, recipe, rows, built)
