@@ -1,4 +1,4 @@
-"""Arms on a GPU: how much of the rate at which the same card multiplies matrices becomes training."""
+"""Arms on a GPU: memory is the card's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed import materials, peers, training
+from benchmarks.speed import peers, training
+from benchmarks.speed.roofline import with_share
 from benchmarks.speed.row import TINY, Outcome, Stopwatch
 from benchmarks.speed.work import Work, collator, encoded, import_all, loss_of, real_tokens
 
@@ -24,8 +25,7 @@ def prepare(work: Work, root: Path) -> None:
 
 def lorakit(work: Work, settings: Mapping[str, str], root: Path) -> Outcome:
     """Train with lorakit."""
-    outcome = training.lorakit(work, {"data.max_length": "4096", **settings}, root)
-    return _told(work, outcome, root)
+    return _of_the_card(training.lorakit(work, {"data.max_length": "4096", **settings}, root))
 
 
 def trainer(work: Work, attention: str, root: Path) -> Outcome:
@@ -57,7 +57,7 @@ def trainer(work: Work, attention: str, root: Path) -> Outcome:
             **{**peers.arguments(work), "use_cpu": _device() == "cpu", "bf16": True},
         )
         Trainer(model, arguments, train_dataset=rows, data_collator=collate, callbacks=[Watch()]).train()
-    outcome = _told(work, watch.outcome(real_tokens(work, root)), root)
+    outcome = with_share(_of_the_card(watch.outcome(real_tokens(work, root))), work, root, "bfloat16")
     return replace(outcome, loss=loss_of(work, model.float(), root))
 
 
@@ -67,52 +67,10 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _told(work: Work, outcome: Outcome, root: Path) -> Outcome:
-    """Return an outcome with the memory of the card, and the share of its matrix rate that was reached."""
+def _of_the_card(outcome: Outcome) -> Outcome:
+    """Return an outcome with the memory of the card in place of the process's."""
     import torch
 
-    if torch.cuda.is_available():
-        outcome = replace(outcome, peak_bytes=torch.cuda.max_memory_allocated())
-    rate, reached = matrix_rate(), operations(work, root) / outcome.seconds
-    where = torch.cuda.get_device_name() if torch.cuda.is_available() else "a processor"
-    share = f"{reached / rate:.0%} of the {rate / 1e12:.3g} TFLOP/s at which {where} multiplies bfloat16 matrices"
-    return replace(outcome, note="; ".join(part for part in (share, outcome.note) if part))
-
-
-def operations(work: Work, root: Path) -> float:
-    """Return the operations of LoRA's products over all real tokens: 4 a frozen weight and token, forward and backward.
-
-    Weight gradients of the base are not computed, the output layer multiplies labelled tokens alone, and attention and
-    the pairs themselves are left out.
-    """
-    import torch
-    from torch import nn
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(materials.config(work.shape))
-    scored = model.get_output_embeddings()
-    inner = sum(part.weight.numel() for part in model.modules() if isinstance(part, nn.Linear) and part is not scored)
-    rows = encoded(work, "train", root)
-    labelled = work.epochs * sum(label != -100 for row in rows for label in row["labels"])
-    return 4.0 * (inner * real_tokens(work, root) + scored.weight.numel() * labelled)
-
-
-def matrix_rate() -> float:
-    """Return the bfloat16 operations a second of the product of two large square matrices, the best of ten."""
-    import time
-
-    import torch
-
-    size = 8192 if _device() == "cuda" else 512
-    one, other = (torch.randn(size, size, dtype=torch.bfloat16, device=_device()) for _ in range(2))
-    best = float("inf")
-    for _ in range(10):
-        if _device() == "cuda":
-            torch.cuda.synchronize()
-        begun = time.perf_counter()
-        one @ other
-        if _device() == "cuda":
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - begun)
-    return 2.0 * size**3 / best
+    if not torch.cuda.is_available():
+        return outcome
+    return replace(outcome, peak_bytes=torch.cuda.max_memory_allocated())

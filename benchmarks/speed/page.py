@@ -19,7 +19,9 @@ arms of one round; what is told is the median of the rounds, and in brackets the
 faster than the first one of its table. Memory is the most that the whole process held, libraries included. *Others*
 is how many cores foreign processes kept busy meanwhile: near 0 the clock on the wall can be trusted, otherwise look
 at core-seconds, processor time of all threads, which they change less. Losses are those of 16 rows that nothing
-learned from, after training, in nats a label, computed for all arms by transformers in float32.
+learned from, after training, in nats a label, computed for all arms by transformers in float32. A share of the rate
+of products sets the operations of the matrices that training needs (no padding, no scores of prompts, no attention)
+against the fastest product of two large matrices in the same process: 100 % is what no tool can pass.
 """
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed import materials
+from benchmarks.speed.roofline import with_share
 from benchmarks.speed.row import Outcome, Stopwatch
 from benchmarks.speed.work import (
     MEGA_BATCH,
@@ -55,7 +56,7 @@ def grouped_trainer(work: Work, root: Path) -> Outcome:
         f"{few:.0%} of what these batches hold are real tokens; of 2,000 rows it would be {many:.0%}, which could "
         f"make it up to {many / few:.2f} times as fast as here"
     )
-    return replace(_measured(work, partial(_trainer, Grouped, work, root), root), note=note)
+    return _measured(work, partial(_trainer, Grouped, work, root), root).noted(note)
 
 
 def _trainer(kind: Any, work: Work, root: Path, model: Any, place: str, callbacks: list[Any]) -> Any:
@@ -158,5 +159,5 @@ def _measured(work: Work, make: Make, root: Path) -> Outcome:
         if work.whole:
             model.save_pretrained(place)
             watch.stop()
-    outcome = watch.outcome(real_tokens(work, root))
+    outcome = with_share(watch.outcome(real_tokens(work, root)), work, root, "float32")
     return replace(outcome, loss=loss_of(work, model, root))

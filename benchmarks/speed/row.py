@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 TINY = os.environ.get("LORAKIT_BENCH_TINY") == "1"
@@ -33,6 +33,10 @@ class Outcome:
     output: str | None = None
     """Digest of what was made, where arms should make the same."""
     note: str = ""
+
+    def noted(self, note: str) -> Outcome:
+        """Return this outcome with something more to be told."""
+        return replace(self, note="; ".join(part for part in (self.note, note) if part))
 
 
 class Stopwatch:

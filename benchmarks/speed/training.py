@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from benchmarks.speed import peers
+from benchmarks.speed.roofline import Precision, with_share
 from benchmarks.speed.row import Arm, Outcome, Stopwatch
 from benchmarks.speed.work import Work, bare_model, import_all, loss_of, real_tokens
 
@@ -71,7 +72,9 @@ def lorakit(work: Work, settings: Mapping[str, str], root: Path) -> Outcome:
         if best != last:
             # Peers keep the last step, lorakit the best: of training the same, the last ones are to be compared.
             loss, told = losses[-1], [*told, f"the loss is its own of step {last}; kept is step {best}, {loss:.4f}"]
-        return replace(outcome, loss=loss, output=_changed(folder), note="; ".join(told))
+        precision: Precision = "bfloat16" if told[0].startswith("precision bfloat16") else "float32"
+        found = replace(outcome, loss=loss, output=_changed(folder))
+        return with_share(found, work, root, precision).noted("; ".join(told))
 
 
 def _recipe(work: Work, settings: Mapping[str, str], root: Path) -> dict[str, str]:

@@ -54,17 +54,21 @@ def import_all(work: Work, *libraries: str) -> None:
         importlib.import_module(name)
 
 
-def bare_model(work: Work, folder: Path, **how: Any) -> Any:
-    """Return the model of a folder, in float32 unless `how` says otherwise."""
+def auto_class(family: str) -> Any:
+    """Return the class of transformers that makes the models of a family, with their head."""
     import transformers
 
-    auto = {
+    return {
         "gpt2": transformers.AutoModelForCausalLM,
         "llama": transformers.AutoModelForCausalLM,
         "bert": transformers.AutoModelForSequenceClassification,
         "t5": transformers.AutoModelForSeq2SeqLM,
-    }
-    return auto[work.shape.family].from_pretrained(folder, **{"dtype": "float32", **how})
+    }[family]
+
+
+def bare_model(work: Work, folder: Path, **how: Any) -> Any:
+    """Return the model of a folder, in float32 unless `how` says otherwise."""
+    return auto_class(work.shape.family).from_pretrained(folder, **{"dtype": "float32", **how})
 
 
 def encoded(work: Work, part: str, root: Path) -> list[dict[str, Any]]:

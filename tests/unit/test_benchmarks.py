@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from benchmarks.speed import arithmetic, harness, materials, on_gpu, page
+from benchmarks.speed import arithmetic, harness, materials, on_gpu, page, roofline
 from benchmarks.speed.row import Arm, Growth, Outcome, Row
 from benchmarks.speed.rows import FILES, row_of
 from benchmarks.speed.work import Work, filled
@@ -206,16 +206,27 @@ def test_operations_are_four_a_frozen_weight_and_token_and_those_of_the_output_l
     answers = sum(len(row["completion"].split()) + 1 for row in rows)
     tokens = answers + sum(len(row["prompt"].split()) for row in rows)
     blocks = 2 * (4 * 64 * 64 + 3 * 64 * 256)
-    assert on_gpu.operations(LLAMA, tmp_path) == 4 * (blocks * tokens + 64 * materials.VOCABULARY * answers)
+    assert roofline.operations(LLAMA, tmp_path) == 4 * (blocks * tokens + 64 * materials.VOCABULARY * answers)
+
+
+def test_products_of_an_encoder_decoder_are_counted_by_the_tokens_that_each_of_its_layers_reads(tmp_path):
+    work = Work(shape=materials.Shape("t5", 2, 64), method="full", rows=4, rows_per_step=4, learning_rate=1e-3)
+    rows = [json.loads(line) for line in work.data("train", tmp_path).read_text("utf-8").splitlines()]
+    read, written = (sum(len(row[part].split()) + 1 for row in rows) for part in ("source", "target"))
+    square, fed = 64 * 64, 2 * 64 * 256
+    encoder, decoder, crossed = read * (4 * square + fed), written * (4 * square + fed), (read + written) * 2 * square
+    products = 2 * (encoder + decoder + crossed) + 64 * materials.VOCABULARY * written
+    assert roofline.operations(work, tmp_path) == 6 * products
 
 
 @pytest.mark.parametrize("arm", ["peer", "lorakit"])
 def test_arms_of_a_gpu_tell_the_share_of_the_matrix_rate(tmp_path, monkeypatch, request, arm):
-    monkeypatch.setattr(on_gpu, "matrix_rate", lambda: 1e6)
+    monkeypatch.setattr(roofline, "matrix_rate", lambda precision: 1e6)
     # Trainer leaves its precision to whatever comes after it in the process.
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     request.addfinalizer(lambda: AcceleratorState._reset_state(reset_partial_state=True))
     work = replace(LLAMA, targets=("q_proj",))
     found = on_gpu.trainer(work, "sdpa", tmp_path) if arm == "peer" else on_gpu.lorakit(work, {}, tmp_path)
-    assert found.note.startswith(f"{on_gpu.operations(work, tmp_path) / found.seconds / 1e6:.0%} of the 1e-06 TFLOP/s")
+    share = roofline.operations(work, tmp_path) / found.seconds / 1e6
+    assert found.note.startswith(f"{share:.0%} of the 0.001 GFLOP/s")
     assert found.loss == pytest.approx(math.log(materials.VOCABULARY), rel=0.05)
