@@ -52,7 +52,7 @@ def operations(work: Work, root: Path) -> float:
     # Products are linear in the tokens, and nothing is computed on this device: all rows are one.
     read = torch.zeros(1, sum(len(row["input_ids"]) for row in rows), dtype=torch.long, device="meta")
     if work.shape.family == "bert":
-        model(read)
+        model(read, token_type_ids=read, position_ids=read)
     elif work.shape.family == "t5":
         written = sum(len(row["labels"]) for row in rows)
         model(read, decoder_input_ids=torch.zeros(1, written, dtype=torch.long, device="meta"))

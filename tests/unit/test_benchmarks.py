@@ -219,6 +219,15 @@ def test_products_of_an_encoder_decoder_are_counted_by_the_tokens_that_each_of_i
     assert roofline.operations(work, tmp_path) == 6 * products
 
 
+def test_products_of_an_encoder_are_counted_for_more_tokens_than_one_text_can_have(tmp_path):
+    work = Work(shape=materials.Shape("bert", 2, 64), method="lora", rows=16, rows_per_step=4, learning_rate=1e-3)
+    rows = [json.loads(line) for line in work.data("train", tmp_path).read_text("utf-8").splitlines()]
+    tokens = sum(len(row["text"].split()) + 2 for row in rows)
+    once = 64 * 64 + 64 * materials.LABELS
+    assert tokens > 512
+    assert roofline.operations(work, tmp_path) == 4 * (2 * tokens * (4 * 64 * 64 + 2 * 64 * 256) + once)
+
+
 @pytest.mark.parametrize("arm", ["peer", "lorakit"])
 def test_arms_of_a_gpu_tell_the_share_of_the_matrix_rate(tmp_path, monkeypatch, request, arm):
     monkeypatch.setattr(roofline, "matrix_rate", lambda precision: 1e6)
