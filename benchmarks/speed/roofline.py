@@ -57,6 +57,7 @@ def operations(work: Work, root: Path) -> float:
         written = sum(len(row["labels"]) for row in rows)
         model(read, decoder_input_ids=torch.zeros(1, written, dtype=torch.long, device="meta"))
     else:
+        model.config.pad_token_id = None  # Else GPT-2 looks for padding in tokens that are not there.
         model(read, logits_to_keep=sum(label != -100 for row in rows for label in row["labels"]))
     return (6.0 if work.method == "full" else 4.0) * products * work.epochs
 

@@ -228,6 +228,15 @@ def test_products_of_an_encoder_are_counted_for_more_tokens_than_one_text_can_ha
     assert roofline.operations(work, tmp_path) == 4 * (2 * tokens * (4 * 64 * 64 + 2 * 64 * 256) + once)
 
 
+def test_products_of_a_gpt_2_are_counted_as_those_of_other_decoders(tmp_path):
+    work = replace(LLAMA, shape=materials.Shape("gpt2", 2, 64))
+    rows = [json.loads(line) for line in work.data("train", tmp_path).read_text("utf-8").splitlines()]
+    answers = sum(len(row["completion"].split()) + 1 for row in rows)
+    tokens = answers + sum(len(row["prompt"].split()) for row in rows)
+    blocks = 2 * (4 * 64 * 64 + 2 * 64 * 256)
+    assert roofline.operations(work, tmp_path) == 4 * (blocks * tokens + 64 * materials.VOCABULARY * answers)
+
+
 @pytest.mark.parametrize("arm", ["peer", "lorakit"])
 def test_arms_of_a_gpu_tell_the_share_of_the_matrix_rate(tmp_path, monkeypatch, request, arm):
     monkeypatch.setattr(roofline, "matrix_rate", lambda precision: 1e6)
