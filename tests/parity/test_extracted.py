@@ -123,6 +123,16 @@ def test_a_head_that_the_base_lacks_comes_whole_with_its_labels(case, tmp_path):
     assert found.cost.after == pytest.approx(found.cost.before[str(run)], rel=0.2)
 
 
+def test_an_interrupted_extraction_leaves_neither_adapter_nor_what_was_put_aside(pair):
+    def stopped(done, total):
+        if done == total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(str(pair / "tuned"), pair / "lora", base=str(pair / "base"), rank=2, on_layer=stopped)
+    assert sorted(entry.name for entry in pair.iterdir()) == ["base", "tuned"]
+
+
 def test_two_models_that_do_not_differ_give_no_adapter(gpt2_folder, tmp_path):
     with pytest.raises(LorakitError, match="no matrix product"):
         extract(str(gpt2_folder), tmp_path / "lora", base=str(gpt2_folder), rank=2)

@@ -23,6 +23,7 @@ FILES = {
     "generation_16": "generation",
     "first_token": "first_token",
     "merge": "merge",
+    "extract": "extract",
     "first_step": "startup",
     "help": "startup",
     "growth_rows": "growth",

@@ -65,14 +65,17 @@ def read_lora_weights(folder: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: The file is missing or damaged, or a number in it is not finite.
     """
-    file = weight_file(folder)
-    found = dict(tensors(file))
-    for name, tensor in found.items():
+    return dict(checked(weight_file(folder)))
+
+
+def checked(file: Path) -> Iterator[tuple[str, Tensor]]:
+    """Yield what `tensors` does; raises like `read_lora_weights`."""
+    for name, tensor in tensors(file):
         if not (tensor.is_floating_point() and weights.is_finite(tensor)):
             raise CheckpointError(f"{file} is damaged: {name!r} holds something other than finite numbers.")
         if "lora_embedding_" in name:
             raise CheckpointError(f"{file} adapts embeddings ({name!r}), which lorakit does not compute.")
-    return found
+        yield name, tensor
 
 
 def is_pair(name: str) -> bool:
@@ -133,7 +136,7 @@ def wrap(model: PreTrainedModel, adapter: LoraFile, folder: Path, fresh: Collect
     return wrapped.eval()
 
 
-def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor | streams.TensorInfo]) -> list[str]:
     """Return a line for each tensor that is missing, one too many, or of another shape than expected."""
     return [
         *(f"missing     {name}" for name in sorted(expected.keys() - found.keys())),
@@ -141,7 +144,7 @@ def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list
         *(
             f"misshapen   {name}: {tuple(found[name].shape)}, the base needs {tuple(expected[name].shape)}"
             for name in sorted(expected.keys() & found.keys())
-            if expected[name].shape != found[name].shape
+            if tuple(expected[name].shape) != tuple(found[name].shape)
         ),
     ]
 

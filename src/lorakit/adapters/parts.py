@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorakit.adapters import lora_file
 from lorakit.adapters.lora_config import LoraFile
 from lorakit.adapters.surgery import Pair
+from lorakit.checkpoints import shards, weights
 from lorakit.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -30,17 +32,65 @@ class Parts:
     """By name in the file: heads, other modules and rows of new tokens that are stored whole, lengths of DoRA."""
 
     @property
-    def tensors(self) -> dict[str, Tensor]:
-        """All of them by name in the file; the scale of a pair is in its B."""
-        found = dict(self.rest)
-        for module, pair in self.pairs.items():
-            found[f"{lora_file.PREFIX}{module}{_DOWN}"] = pair.down_RI
-            found[f"{lora_file.PREFIX}{module}{_UP}"] = pair.up_OR.float() * pair.scale
-        return found
+    def tensors(self) -> Mapping[str, Tensor]:
+        """All of them by name in the file, each made when it is asked for; the scale of a pair is in its B."""
+        makers: dict[str, Callable[[], Tensor]] = {name: partial(self.rest.__getitem__, name) for name in self.rest}
+        for module in self.pairs:
+            makers[f"{lora_file.PREFIX}{module}{_DOWN}"] = partial(self._down, module)
+            makers[f"{lora_file.PREFIX}{module}{_UP}"] = partial(self._up, module)
+        return _Made(makers)
+
+    def _down(self, module: str) -> Tensor:
+        return self.pairs[module].down_RI
+
+    def _up(self, module: str) -> Tensor:
+        pair = self.pairs[module]
+        return pair.up_OR.float() * pair.scale
 
     def trained(self, adapter: LoraFile) -> tuple[str, ...]:
         """Return the names of the tensors in PEFT's wrapper, as a manifest lists them."""
         return tuple(_trained_name(name, adapter.modules_to_save or []) for name in self.tensors)
+
+
+class _Made(Mapping[str, "Tensor"]):
+    """Tensors that are made when they are asked for."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], Tensor]]) -> None:
+        self._makers = makers
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._makers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+
+class PutAside(Mapping[str, Pair]):
+    """Pairs of scale 1 that lie in a folder, a file each, and are read when they are asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: dict[str, Path] = {}
+
+    def put(self, module: str, pair: Pair) -> None:
+        """Write a pair."""
+        assert pair.scale == 1
+        file = self._folder / f"{len(self._files)}.safetensors"
+        shards.write(file, {"down": pair.down_RI, "up": pair.up_OR})
+        self._files[module] = file
+
+    def __getitem__(self, module: str) -> Pair:
+        found = dict(weights.tensors(self._files[module]))
+        return Pair(found["down"], found["up"])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
 
 
 def _trained_name(name: str, whole: Sequence[str]) -> str:

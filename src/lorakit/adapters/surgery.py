@@ -6,7 +6,7 @@ Sums are taken in float64, where rounding is far below what float32 can hold. K 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 Choice = Callable[["Tensor"], int]
 """Takes singular values, shape (K,), largest first; returns how many are kept, from 1 to K."""
 
+Blocks = Callable[[], Iterable["Tensor"]]
+"""Gives the rows of a matrix from the first to the last, some at a time, each time it is called."""
+
 _ROWS = 1024
-"""Rows of a difference that are widened to float64 at once."""
+"""Rows of a change that are widened to float64 at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,11 @@ class Pair:
     def parameters(self) -> int:
         """Numbers in both factors."""
         return self.down_RI.numel() + self.up_OR.numel()
+
+    @property
+    def turned(self) -> Pair:
+        """The pair of the transposed change."""
+        return Pair(self.up_OR.T.contiguous(), self.down_RI.T.contiguous(), self.scale)
 
     def first(self, rank: int) -> Pair:
         """Return the nearest pair of at most `rank`, of one that is ordered as `truncated` and `extracted` do it."""
@@ -111,9 +119,6 @@ def truncated(pair: Pair, choose: Choice) -> tuple[Pair, Tensor]:
 def extracted(change_OI: Tensor, choose: Choice) -> tuple[Pair, Tensor]:
     """Return the pair that is nearest in Frobenius norm to a full change of a weight, and all singular values.
 
-    The right singular vectors V are eigenvectors of ``change.T @ change``, of the smaller side; ``up = change @ V``.
-    Squares halve the digits: in float64 as many are left as float32, in which weights come, holds.
-
     Args:
         change_OI: Trained weight less the weight before, float32.
         choose: Takes the singular values, shape (min(O, I),).
@@ -121,13 +126,29 @@ def extracted(change_OI: Tensor, choose: Choice) -> tuple[Pair, Tensor]:
     Returns:
         As `truncated`.
     """
+    return extracted_by_blocks(lambda: change_OI.split(_ROWS), change_OI.shape, choose)
+
+
+def extracted_by_blocks(blocks: Blocks, shape_OI: Sequence[int], choose: Choice) -> tuple[Pair, Tensor]:
+    """Return what `extracted` does, of a change that is held whole only where it has fewer rows than columns.
+
+    The right singular vectors V are eigenvectors of ``change.T @ change``, of the smaller side; ``up = change @ V``.
+    Squares halve the digits: in float64 as many are left as float32, in which weights come, holds.
+
+    Args:
+        blocks: The change, float32; gone through twice.
+        shape_OI: Of the change.
+        choose: Takes the singular values, shape (min(O, I),).
+    """
     import torch
 
-    if change_OI.shape[0] < change_OI.shape[1]:
-        turned, values_K = extracted(change_OI.T, choose)
-        return Pair(turned.up_OR.T.contiguous(), turned.down_RI.T.contiguous()), values_K
-    gram_II = torch.zeros(change_OI.shape[1], change_OI.shape[1], dtype=torch.float64)
-    for rows_NI in change_OI.split(_ROWS):
+    rows, columns = shape_OI
+    if rows < columns:
+        change_IO = torch.cat(list(blocks())).T
+        pair, values_K = extracted(change_IO, choose)
+        return pair.turned, values_K
+    gram_II = torch.zeros(columns, columns, dtype=torch.float64)
+    for rows_NI in blocks():
         wide_NI = rows_NI.double()
         gram_II.addmm_(wide_NI.T, wide_NI)
     squares_K, vectors_IK = torch.linalg.eigh(gram_II)
@@ -135,7 +156,7 @@ def extracted(change_OI: Tensor, choose: Choice) -> tuple[Pair, Tensor]:
     rank = choose(values_K)
     root_R = values_K[:rank].sqrt()
     vectors_IR = vectors_IK.flip(1)[:, :rank]
-    whole_OR = torch.cat([rows_NI.double() @ vectors_IR for rows_NI in change_OI.split(_ROWS)])
     # A value of zero has a column of zeros.
-    up_OR = whole_OR / root_R.clamp(min=torch.finfo(torch.float64).tiny)
-    return Pair((vectors_IR * root_R).T.float().contiguous(), up_OR.float()), values_K
+    whole_IR = vectors_IR / root_R.clamp(min=torch.finfo(torch.float64).tiny)
+    up_OR = torch.cat([(rows_NI.double() @ whole_IR).float() for rows_NI in blocks()])
+    return Pair((vectors_IR * root_R).T.float().contiguous(), up_OR), values_K

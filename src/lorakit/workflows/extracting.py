@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,8 @@ from lorakit.adapters import surgery
 from lorakit.adapters.facts import facts
 from lorakit.adapters.lora_config import LoraFile
 from lorakit.adapters.lora_file import PREFIX
-from lorakit.adapters.parts import Parts
-from lorakit.checkpoints.folders import check_destination
+from lorakit.adapters.parts import Parts, PutAside
+from lorakit.checkpoints.folders import check_destination, scratch_folder
 from lorakit.checkpoints.weights import Place
 from lorakit.errors import LorakitError
 from lorakit.methods.lora import TASK_TYPES
@@ -44,7 +45,7 @@ class Extracted:
 class _Drawn:
     """What was found so far."""
 
-    pairs: dict[str, Pair] = field(default_factory=dict)
+    pairs: PutAside
     cuts: list[Cut] = field(default_factory=list)
     rest: dict[str, Tensor] = field(default_factory=dict)
     whole: list[str] = field(default_factory=list)
@@ -98,10 +99,11 @@ def extract(
     output = Path(output).expanduser()
     trained = open_trained(tuned, base)
     check_destination(output, force, [trained.target.folder, trained.base.folder])
-    drawn = _draw(trained, choose, on_layer)
+    with scratch_folder(output) as scratch:
+        drawn = _draw(trained, scratch, choose, on_layer)
+        cost = _write(trained, drawn, drawn.pairs, words, output, data=data, force=force)
     total = sum(drawn.squares.values())
     held = {f"{layer}.weight" for layer in drawn.pairs} | {name.removeprefix(PREFIX) for name in drawn.rest}
-    cost = _write(trained, drawn, drawn.pairs, words, output, data=data, force=force)
     left_out = {name: square / total for name, square in drawn.squares.items() if square and name not in held}
     return Extracted(cost, tuple(drawn.cuts), tuple(drawn.whole), left_out)
 
@@ -131,15 +133,16 @@ def by_rank(
     for rank in ranks:
         choice(rank, None)
     trained = open_trained(tuned, base)
-    drawn = _draw(trained, surgery.at_most(max(ranks)), on_layer)
     costs: dict[int, Cost] = {}
     before = None
-    for rank in sorted(set(ranks)):
-        pairs = {layer: pair.first(rank) for layer, pair in drawn.pairs.items()}
-        with TemporaryDirectory() as folder:
-            output = Path(folder) / "adapter"
-            costs[rank] = _write(trained, drawn, pairs, f"rank {rank}", output, data=data, before=before)
-        before = costs[rank].before
+    with TemporaryDirectory() as scratch:
+        drawn = _draw(trained, Path(scratch), surgery.at_most(max(ranks)), on_layer)
+        for rank in sorted(set(ranks)):
+            pairs = {layer: pair.first(rank) for layer, pair in drawn.pairs.items()}
+            with TemporaryDirectory() as folder:
+                output = Path(folder) / "adapter"
+                costs[rank] = _write(trained, drawn, pairs, f"rank {rank}", output, data=data, before=before)
+            before = costs[rank].before
     stored = facts(trained.target.folder)
     return ByRank(stored.parameters, stored.bytes, costs)
 
@@ -168,9 +171,9 @@ def _write(
     )
 
 
-def _draw(trained: Trained, choose: Choice, on_layer: Callable[[int, int], None] | None) -> _Drawn:
-    """Go through the modules that own weights, one after the other."""
-    drawn, skeleton, after = _Drawn(), trained.skeleton, trained.after
+def _draw(trained: Trained, scratch: Path, choose: Choice, on_layer: Callable[[int, int], None] | None) -> _Drawn:
+    """Go through the modules that own weights, one after the other; pairs are put aside in `scratch`."""
+    drawn, skeleton, after = _Drawn(PutAside(scratch)), trained.skeleton, trained.after
     layers = linear_layers(skeleton, trained.base.family, [])
     output = skeleton.get_output_embeddings()
     owners = {name: module for name, module in skeleton.named_modules() if module._parameters}
@@ -205,16 +208,17 @@ def _draw_pair(drawn: _Drawn, name: str, module: Any, own: list[str], trained: T
     from torch import nn
 
     for one in own:
-        change = trained.change(one)
-        drawn.squares[one] = square = _square(change)
+        drawn.squares[one] = square = _square(trained.change(one))
         if one == f"{name}.weight" and square:
-            change_OI = change if isinstance(module, nn.Linear) else change.T
-            drawn.pairs[name], values_K = surgery.extracted(change_OI, choose)
-            drawn.cuts.append(cut_of(name, values_K, drawn.pairs[name].rank))
+            shape = trained.after[one].info.shape
+            pair, values_K = surgery.extracted_by_blocks(partial(trained.change, one), shape, choose)
+            drawn.pairs.put(name, pair if isinstance(module, nn.Linear) else pair.turned)
+            drawn.cuts.append(cut_of(name, values_K, pair.rank))
 
 
-def _square(change: Tensor) -> float:
-    return float(change.norm().double().square())
+def _square(change: Iterable[Tensor]) -> float:
+    """Return the squared norm of a change that comes in blocks."""
+    return sum(float(block.norm().double().square()) for block in change)
 
 
 def _config(trained: Trained, drawn: _Drawn) -> LoraFile:

@@ -20,7 +20,7 @@ _BOUND = 1e-5
 
 
 def misfits(target: Target) -> list[str]:
-    """Return a line for each tensor of an adapter that its base has no place for, or lacks; no weight of it is read.
+    """Return a line for each tensor of an adapter that its base has no place for, or lacks; no weight is read.
 
     A whole model is held to its own config where it is loaded.
     """
@@ -39,7 +39,7 @@ def misfits(target: Target) -> list[str]:
         except ValueError as problem:
             raise CheckpointError(f"the adapter does not fit its base: {problem}") from problem
         expected = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
-    return lora_file.misfits(expected, lora_file.read_lora_weights(target.folder))
+    return lora_file.misfits(expected, lora_file.infos(lora_file.weight_file(target.folder)))
 
 
 def template_faults(target: Target) -> list[str]:

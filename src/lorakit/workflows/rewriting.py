@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from lorakit.adapters import card, lora_file
 from lorakit.adapters.bundle import Target, adapter_fingerprint, open_target
-from lorakit.adapters.edits import edits_of
 from lorakit.adapters.lora_config import LoraFile
 from lorakit.adapters.lora_file import Width
 from lorakit.adapters.manifest import Base, Manifest, library_versions, read_local, write_local, write_manifest
@@ -19,6 +18,7 @@ from lorakit.checkpoints import weights
 from lorakit.checkpoints.finding import Checkpoint, tokenizer_fingerprint
 from lorakit.checkpoints.folders import check_destination, whole_folder
 from lorakit.errors import LorakitError
+from lorakit.workflows import fitting
 from lorakit.workflows.costing import Yardstick, yardstick
 from lorakit.workflows.origins import origin_of
 
@@ -132,8 +132,12 @@ def _read_back(target: Target, measure: Yardstick | None) -> float | None:
     """Hold what was written against its base; return its loss where there are rows to measure on."""
     if measure is not None:
         return _loss(target, measure)
-    # Names and shapes alone: the base may be larger than the memory.
-    edits_of(target, target.base.skeleton(target.head))
+    # Names and shapes of the base alone, and one tensor at a time: both may be larger than the memory.
+    file = lora_file.weight_file(target.folder)
+    for _ in lora_file.checked(file):
+        pass
+    if faults := fitting.misfits(target):
+        raise LorakitError(f"{file.name} does not fit its base: {faults[0]}. Nothing was written.")
     return None
 
 

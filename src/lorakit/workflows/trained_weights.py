@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,15 +39,12 @@ class Trained:
     copies: dict[str, str]
     """Further names of a weight -> the one under which the base stores it."""
 
-    def change(self, name: str) -> Tensor:
-        """Return what training added to a weight, in float32; of the weight before, blocks are held."""
+    def change(self, name: str) -> Iterator[Tensor]:
+        """Yield what training added to a weight, in float32, some rows at a time."""
         # A tied output layer was the embeddings before it was trained apart from them.
         before = self.before[name if name in self.before else self.copies[name]]
-        change = self.after[name].read().float()
         for rows in before.blocks():
-            part = before.read(rows).float()
-            change[rows] -= part
-        return change
+            yield self.after[name].read(rows).float() - before.read(rows).float()
 
     def is_new(self, name: str) -> bool:
         """Whether the base has no such weight."""
