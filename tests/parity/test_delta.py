@@ -142,10 +142,10 @@ def test_memory_is_that_of_slopes_moments_and_sums():
     assert memory.gradients_and_moments(model) == 16 * trainable.trained
 
 
-def test_weights_in_parts_are_refused_with_what_to_do_instead(gpt2_folder, pairs_file):
+def test_the_parts_of_deepspeed_are_refused_with_what_to_do_instead(gpt2_folder, pairs_file):
     from lorakit.workflows.building import build
     from lorakit.workflows.preparing import prepare_rows
 
     asked = recipe(gpt2_folder, pairs_file, method="delta").recipe
-    with pytest.raises(TrainingError, match=r"which cannot cut a sum of two weights\. Use method full"):
-        build(asked, prepare_rows(asked), torch.device("cpu"), 2, cut="fsdp2")
+    with pytest.raises(TrainingError, match=r"which cannot cut a sum of two weights\. Use FSDP2, or method full"):
+        build(asked, prepare_rows(asked), torch.device("cpu"), 2, cut="zero-3")

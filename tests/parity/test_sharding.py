@@ -33,10 +33,20 @@ def pairs(tmp_path_factory):
     return write_pairs(tmp_path_factory.mktemp("rows") / "pairs.jsonl")
 
 
+# Matrices are sums of two weights, cut one by one.
+DELTA = {**FULL, "method__name": "delta"}
+
+
 @pytest.mark.parametrize(
     ("kind", "changes", "tolerance"),
-    [("accelerate with fsdp", {}, 1e-5), ("torchrun", FULL, 1e-5), ("torchrun", MIXED, 1e-2)],
-    ids=["lora", "full", "bfloat16"],
+    [
+        ("accelerate with fsdp", {}, 1e-5),
+        ("torchrun", FULL, 1e-5),
+        ("torchrun", DELTA, 1e-5),
+        ("torchrun", MIXED, 1e-2),
+        ("torchrun", {**MIXED, "method__name": "delta"}, 1e-2),
+    ],
+    ids=["lora", "full", "delta", "bfloat16", "delta in bfloat16"],
 )
 def test_two_processes_with_parts_of_the_weights_take_the_steps_of_one(
     tmp_path, gpt2_folder, pairs, kind, changes, tolerance

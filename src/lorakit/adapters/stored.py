@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from lorakit.adapters import changed, lora_file, whole
-from lorakit.checkpoints import shards, weights
+from lorakit.checkpoints import added, shards, weights
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -18,10 +18,10 @@ _FILES = {"lora": lora_file.WEIGHTS, "changed": changed.WEIGHTS, "full": weights
 
 
 def weights_of(model: nn.Module, form: Form) -> dict[str, Tensor]:
-    """Return what is stored of `model`, by the names it has in the file; the tensors are the model's own memory."""
+    """Return what is stored of `model`, by the names it has in the file; the model's own memory, but for sums."""
     if form == "lora":
         return lora_file.weights_of(cast("PeftModel", model))
-    return dict(shards.trained(model)) if form == "changed" else whole.weights_of(model)
+    return added.learned(model) if form == "changed" else whole.weights_of(model)
 
 
 def hand_over(model: nn.Module, form: Form) -> None:
@@ -39,7 +39,7 @@ def read_back(folder: Path, model: nn.Module, form: Form) -> None:
     """
     import torch
 
-    places = weights_of(model, form)
+    places = added.places(model) if form == "changed" else weights_of(model, form)
     for place in places.values():
         if place.is_floating_point():
             shards.put(place, torch.full(shards.shape(place), torch.nan))

@@ -57,6 +57,18 @@ def learned(model: nn.Module) -> dict[str, Tensor]:
     return {base_name(name): _weight(model, base_name(name)) for name in shards.trained(model)}
 
 
+def places(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return, by the base's names, what stored weights are read into; of a sum D, and W, which is lost, becomes zero.
+
+    Whatever is read is then multiplied as it is: W + ((W + D) - W) may differ from W + D in its last bit.
+    """
+    learned = shards.trained(model)
+    for name, weight in model.named_parameters():
+        if is_sum(name) and name not in learned:
+            weight.data.zero_()
+    return {base_name(name): weight for name, weight in learned.items()}
+
+
 def put(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Put weights, such as `learned` returned, in place of those of `model`; of a sum W stays what it is."""
     import torch

@@ -46,18 +46,17 @@ def shard(model: nn.Module, family: Family, device: torch.device, world: int, re
     fully_shard(model, mesh=mesh)
 
 
-def check_can_be_cut(method: str, width: str | None) -> None:
-    """Raise TrainingError where the weights of a method, or of a base rounded to `width`, cannot be cut."""
-    asked = "and Accelerate's config asks for FSDP2 or DeepSpeed, which cannot cut"
+def check_can_be_cut(method: str, width: str | None, cut: str) -> None:
+    """Raise TrainingError where the weights of a method, or of a base rounded to `width`, cannot be cut so."""
     if width is not None:
         raise TrainingError(
-            f"method.quantize_base is {width}, {asked} rounded weights. Leave one of the two out: a rounded base is a "
-            "quarter or an eighth of one in float32."
+            f"method.quantize_base is {width}, and Accelerate's config asks for FSDP2 or DeepSpeed, which cannot cut "
+            "rounded weights. Leave one of the two out: a rounded base is a quarter or an eighth of one in float32."
         )
-    if method == "delta":
+    if method == "delta" and cut != "fsdp2":
         raise TrainingError(
-            f"method is delta, {asked} a sum of two weights. Use method full, which takes less memory, and draw a LoRA "
-            "from it: lorakit adapter extract."
+            "method is delta, and Accelerate's config asks for DeepSpeed, which cannot cut a sum of two weights. Use "
+            "FSDP2, or method full, which takes less memory, and draw a LoRA from it: lorakit adapter extract."
         )
 
 

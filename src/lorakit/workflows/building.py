@@ -85,7 +85,7 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int, cut: str
     width = getattr(recipe.method, "quantize_base", None)
     check_installed(width)
     if cut:
-        check_can_be_cut(recipe.method.name, width)
+        check_can_be_cut(recipe.method.name, width, cut)
     precision, precision_note = choose(recipe.train.dtype, device)
     model, fresh, attention, packing_note = loaded(recipe, rows, device, precision)
     base_parameters = sum(weight.numel() for weight in model.parameters())
