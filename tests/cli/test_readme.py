@@ -91,7 +91,7 @@ def test_both_readmes_tell_the_same_commands_in_the_same_order():
 def test_the_commands_of_the_figures_exist():
     script = (ROOT / "benchmarks" / "figures.sh").read_text(encoding="utf-8").replace("\\\n", " ")
     found = [line.split(" > ")[0] for line in script.splitlines() if line.strip().startswith("lorakit")]
-    assert len(found) == 11
+    assert len(found) == 13
     for command in found:
         parse(arguments(command))
 
