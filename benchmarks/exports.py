@@ -1,6 +1,6 @@
 """How far each export of each kind of adapter is from the adapter, as `lorakit export` itself proves it.
 
-python -m benchmarks.exports runs/exports              # the table of docs/adapters.md, a quarter of an hour
+python -m benchmarks.exports runs/exports              # the table of docs/adapters.md, half an hour of a core
 python -m benchmarks.exports runs/exports llama t5     # these families alone
 
 Adapters are trained for a few steps on the rows of the shipped recipes, on the built-in checkpoints (bfloat16, GELU)
