@@ -26,6 +26,10 @@ _VERBS = {
     "push": "lorakit.workflows.pushing",
     "resize": "lorakit.workflows.surgery",
     "extract": "lorakit.workflows.extracting",
+    "combine": "lorakit.workflows.combining",
+    "subtract": "lorakit.workflows.combining",
+    "scale": "lorakit.workflows.combining",
+    "diff": "lorakit.workflows.differing",
     "quantize": "lorakit.workflows.storing",
 }
 

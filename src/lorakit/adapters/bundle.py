@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lorakit.adapters import card, changed, lora_file, whole
+from lorakit.adapters.agreement import check_agreement
 from lorakit.adapters.forms import TargetForm, form_of
-from lorakit.adapters.lora_config import LoraFile, check_method, read_lora_file
+from lorakit.adapters.lora_config import LoraFile, check_new_rows, read_lora_file
 from lorakit.adapters.manifest import Manifest, read_local, read_manifest, write_local, write_manifest
 from lorakit.checkpoints import finding, weights
 from lorakit.checkpoints.finding import Checkpoint, tokenizer_fingerprint
@@ -143,26 +144,28 @@ def open_target(name: str, revision: str | None = None, base: str | None = None)
         base: Folder or Hub id of the base of an adapter; needed where the adapter does not say, or says ``local:``.
 
     Raises:
-        CheckpointError: Nothing of that name, a damaged file, or a base that is not the one of the training.
+        CheckpointError: Nothing of that name, a damaged file, two that contradict each other, or a base that is not the
+            one of the training.
     """
     located = locate(name, revision, base)
     folder = located.folder
     hashed = check_hashes(folder)
     manifest = read_manifest(folder)
     form = form_of(folder, manifest)
+    adapter = read_lora_file(folder) if form == "lora" else None
+    check_agreement(folder, form, manifest, adapter)
     unknown = _unknown(folder, form, manifest, hashed)
     if form in ("base", "full", "merged"):
         if base is not None and not located.difference:
             raise CheckpointError(f"{name} is a whole model and needs no base; leave out --base {base}.")
         whole = finding.open_folder(located)
         return Target(whole, folder, form, manifest, notes=[*whole.notes, *unknown])
-    adapter = read_lora_file(folder) if form == "lora" else None
     found = open_base(folder, manifest, adapter, base)
     notes = [*located.notes, *found.notes, *unknown, *(manifest.notes if manifest is not None else ())]
     target = Target(found, folder, form, manifest, adapter, notes=notes)
     check_base(target)
     if adapter is not None and manifest is not None:
-        check_method(adapter, manifest.method, folder, found.new_rows)
+        check_new_rows(adapter, folder, found.new_rows)
     return target
 
 

@@ -22,6 +22,17 @@ def weight_files(folder: Path, form: TargetForm) -> tuple[Path, ...]:
     return (folder / changed.WEIGHTS,) if form == "changed" else weights.weight_files(folder)
 
 
+def look_through(folder: Path, form: TargetForm) -> tuple[int, list[str]]:
+    """Read the weights of a target, one tensor at a time; return how many there are and a line for each not finite."""
+    count, faults = 0, []
+    for file in weight_files(folder, form):
+        for name, tensor in lora_file.tensors(file):
+            count += 1
+            if not weights.is_finite(tensor):
+                faults.append(f"{file.name}: {name!r} holds numbers that are not finite. Use another copy.")
+    return count, faults
+
+
 def shared_names(folder: Path, form: TargetForm) -> list[str]:
     """Return the names of the files that are shared, sorted.
 

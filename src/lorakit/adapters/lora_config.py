@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -96,8 +96,11 @@ class LoraFile(BaseModel):
 
     def alpha(self, module: str) -> float:
         """Return the alpha of `module`; its own is looked up as PEFT does: the first pattern that ends its name."""
-        own = (alpha for key, alpha in self.alpha_pattern.items() if re.match(rf"(.*\.)?({key})$", module))
-        return next(own, self.lora_alpha)
+        return next((alpha for key, alpha in self.alpha_pattern.items() if _names(key, module)), self.lora_alpha)
+
+    def rank(self, module: str) -> int:
+        """Return the rank of `module`, looked up like its alpha."""
+        return next((rank for key, rank in self.rank_pattern.items() if _names(key, module)), self.r)
 
     def rows(self, module: str) -> list[int]:
         """Return the rows of an embedding or output layer that are stored, in their order in the file."""
@@ -143,18 +146,16 @@ def read_lora_file(folder: Path) -> LoraFile:
     return checked
 
 
-def check_method(adapter: LoraFile, method: Mapping[str, object], folder: Path, new_rows: Sequence[int] = ()) -> None:
+def method_faults(adapter: LoraFile, method: Mapping[str, object]) -> Iterator[str]:
     """Hold adapter_config.json against the settings of the training: an edited scale would fit every shape.
 
     Args:
         adapter: What the file says.
         method: What manifest.json says: rank, alpha, rslora, dora, a list of targets; a missing key is not compared.
             Ranks and alphas of single layers are what it says, or none.
-        folder: Of the adapter, for messages.
-        new_rows: Rows of the tokens that manifest.json says were added.
 
-    Raises:
-        CheckpointError: They disagree, and nothing tells which of them is right.
+    Yields:
+        One line, where they disagree; nothing tells which of them is right.
     """
     found = {
         "rank": (adapter.r, "r"),
@@ -170,17 +171,32 @@ def check_method(adapter: LoraFile, method: Mapping[str, object], folder: Path, 
     asked, targets = method.get("targets"), adapter.target_modules
     if isinstance(asked, list) and not (isinstance(targets, list) and _same_layers(asked, targets)):
         faults.append(f"target_modules is {_short(targets)} and {_short(asked)}")
-    rows = adapter.trainable_token_indices
-    if any(stored != list(new_rows) for stored in (rows.values() if isinstance(rows, dict) else [rows or []])):
-        faults.append("trainable_token_indices are not the rows of the added tokens")
     for name, pattern in (("rank_pattern", adapter.rank_pattern), ("alpha_pattern", adapter.alpha_pattern)):
         if method and pattern != (method.get(name) or {}):
             faults.append(f"{name} is {_short(pattern)} and {_short(method.get(name) or {})}")
     if faults:
+        yield _disagree(faults)
+
+
+def check_new_rows(adapter: LoraFile, folder: Path, new_rows: Sequence[int] = ()) -> None:
+    """Raise CheckpointError where the rows that `folder` stores are not those of the tokens its manifest.json names."""
+    rows = adapter.trainable_token_indices
+    if any(stored != list(new_rows) for stored in (rows.values() if isinstance(rows, dict) else [rows or []])):
         raise CheckpointError(
-            f"{folder}: {CONFIG} and manifest.json disagree ({'; '.join(faults)}): one of them was edited. Use another "
-            f"copy of this folder."
+            f"{folder}: {_disagree(['trainable_token_indices are not the rows of the added tokens'])}"
         )
+
+
+def _disagree(faults: Sequence[str]) -> str:
+    return (
+        f"{CONFIG} and manifest.json disagree ({'; '.join(faults)}): one of them was edited. Use another copy of this "
+        f"folder."
+    )
+
+
+def _names(pattern: str, module: str) -> bool:
+    """Whether a pattern of PEFT means a module: it matches the end of its name."""
+    return re.match(rf"(.*\.)?({pattern})$", module) is not None
 
 
 def _same_layers(asked: Sequence[str], stored: Sequence[str]) -> bool:

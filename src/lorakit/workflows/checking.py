@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from lorakit.adapters import bundle, contents, lora_file
+from lorakit.adapters.agreement import label_faults
 from lorakit.adapters.bundle import Target
 from lorakit.adapters.forms import TargetForm, form_of
-from lorakit.adapters.lora_config import LoraFile, check_method, read_lora_file
+from lorakit.adapters.lora_config import LoraFile, check_new_rows, method_faults, read_lora_file
 from lorakit.adapters.manifest import Manifest, read_manifest
 from lorakit.adapters.privacy import leaks
-from lorakit.checkpoints import finding, heads, packed, weights
+from lorakit.checkpoints import finding, heads, packed
 from lorakit.checkpoints.finding import Checkpoint
 from lorakit.checkpoints.hashes import HASHES, hash_faults
-from lorakit.checkpoints.inspection import read_json
 from lorakit.checkpoints.locating import Located, locate
 from lorakit.errors import LorakitError
 from lorakit.workflows import fitting
@@ -145,8 +145,10 @@ def _settings(subject: Subject) -> tuple[str, list[str]]:
     if adapter is None:
         return f"a {subject.form} folder", []
     if manifest is not None:
-        new = subject.base.new_rows if manifest.added_tokens else ()
-        check_method(adapter, manifest.method, subject.folder, new)
+        faults = list(method_faults(adapter, manifest.method))
+        if faults:
+            return "", faults
+        check_new_rows(adapter, subject.folder, subject.base.new_rows if manifest.added_tokens else ())
     agree = ", as in training" if manifest is not None else ""
     return f"LoRA of rank {adapter.r}, alpha {adapter.lora_alpha:g}{agree}", []
 
@@ -155,27 +157,13 @@ def _labels(subject: Subject) -> tuple[str, list[str]]:
     manifest = subject.manifest
     if manifest is None or not manifest.head.labels:
         return "none", []
-    labels = list(manifest.head.labels)
-    others = {"the objective's settings in manifest.json": manifest.task.get("labels")}
-    if subject.form in ("full", "merged"):
-        named = read_json(subject.folder / "config.json").get("id2label") or {}
-        others["config.json"] = [named.get(str(number)) for number in range(len(named))]
-    faults = [
-        f"the labels in manifest.json ({', '.join(labels[:8])}) are not those of {where}: one of them was edited, and "
-        f"answers would get wrong names. Use another copy."
-        for where, named in others.items()
-        if named and named != labels
-    ]
-    return f"{len(labels)}, in one order everywhere", faults
+    return f"{len(manifest.head.labels)}, in one order everywhere", list(
+        label_faults(subject.folder, subject.form, manifest)
+    )
 
 
 def _tensors(subject: Subject) -> tuple[str, list[str]]:
-    count, faults = 0, []
-    for file in contents.weight_files(subject.folder, subject.form):
-        for name, tensor in lora_file.tensors(file):
-            count += 1
-            if not weights.is_finite(tensor):
-                faults.append(f"{file.name}: {name!r} holds numbers that are not finite. Use another copy.")
+    count, faults = contents.look_through(subject.folder, subject.form)
     faults += [
         f"{fault}. It was edited, or belongs to another base: use another copy, or give --base."
         for fault in ([] if faults else fitting.misfits(subject.target))

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from lorakit.adapters.agreement import check_agreement
 from lorakit.adapters.bundle import open_base
-from lorakit.adapters.contents import shared_names, weight_files
+from lorakit.adapters.contents import look_through, shared_names, weight_files
 from lorakit.adapters.forms import TargetForm, form_of
+from lorakit.adapters.lora_config import read_lora_file
 from lorakit.adapters.manifest import Manifest, read_manifest
 from lorakit.adapters.privacy import leaks
 from lorakit.checkpoints import differences, packed
@@ -56,8 +58,8 @@ def pack(
         base: Folder or Hub id of the base, where the target does not know it.
 
     Raises:
-        LorakitError: The target is damaged, a file of it holds a secret or a path, it has no difference to a base, or
-            the name is taken.
+        LorakitError: The target is damaged or contradicts itself, a file of it holds a secret or a path, it has no
+            difference to a base, or the name is taken.
     """
     output = Path(output).expanduser()
     packed.check_pack(output, force)
@@ -65,6 +67,9 @@ def pack(
     check_hashes(folder)
     manifest = read_manifest(folder)
     form = form_of(folder, manifest)
+    check_agreement(folder, form, manifest, read_lora_file(folder) if form == "lora" else None)
+    for fault in look_through(folder, form)[1]:
+        raise LorakitError(f"{folder} is not packed: {fault}")
     names = shared_names(folder, form)
     told = list(leaks(folder, names))
     if told:
