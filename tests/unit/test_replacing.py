@@ -107,6 +107,22 @@ def test_a_disk_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeyp
         check_destination(tmp_path / "deep" / "out")
 
 
+def test_a_folder_that_another_command_wrote_meanwhile_is_kept(tmp_path):
+    theirs = written(tmp_path / "theirs")
+    with pytest.raises(CheckpointError, match="another command wrote it"), whole_folder(tmp_path / "out"):
+        theirs.rename(tmp_path / "out")
+    assert (tmp_path / "out" / "deep" / "weights").read_text() == "old"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_file_that_another_command_wrote_meanwhile_is_kept(tmp_path):
+    (tmp_path / "theirs").write_text("theirs")
+    with pytest.raises(CheckpointError, match="exists"), whole_file(tmp_path / "out") as aside:
+        aside.write_bytes((tmp_path / "theirs").rename(tmp_path / "out").read_bytes())
+    assert (tmp_path / "out").read_text() == "theirs"
+    assert os.listdir(tmp_path) == ["out"]
+
+
 def test_a_scratch_folder_is_gone_and_what_is_written_beside_it_stays(tmp_path):
     with whole_file(tmp_path / "model") as aside:
         aside.write_text("half")

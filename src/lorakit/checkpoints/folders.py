@@ -16,6 +16,7 @@ from lorakit.checkpoints.hashes import HASHES, UNHASHED, flush, read_hashes, wri
 from lorakit.errors import CheckpointError, Interrupted
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST})
 
 
 @contextlib.contextmanager
@@ -39,19 +40,20 @@ def whole_folder(destination: Path, force: bool = False, own: bool = False) -> I
     with _folder_aside(destination) as aside:
         yield aside
         write_hashes(aside)
-        _put_in_place(aside, destination)
+        _put_in_place(aside, destination, force or own)
 
 
 @contextlib.contextmanager
-def whole_file(destination: Path) -> Iterator[Path]:
+def whole_file(destination: Path, force: bool = False) -> Iterator[Path]:
     """Give the name of a file to write, which becomes `destination` when the block ends without an error.
 
-    Like `whole_folder`, for one file; whether something may be replaced is the caller's to ask, with `check_file`.
+    Like `whole_folder`, for one file; see `check_file` for what is not replaced. It may appear while the block runs.
 
     Raises:
-        CheckpointError: The disk is full, or the file system refuses.
+        CheckpointError: The name is taken, the disk is full, or the file system refuses.
     """
     destination = _named(destination)
+    check_file(destination, force)
     with _plain_errors(destination), _signals_raise():
         destination.parent.mkdir(parents=True, exist_ok=True)
         _sweep(destination)
@@ -59,6 +61,7 @@ def whole_file(destination: Path) -> Iterator[Path]:
         try:
             yield aside
             flush(aside)
+            check_file(destination, force)
             os.replace(aside, destination)
             flush(destination.parent)
         finally:
@@ -206,9 +209,10 @@ def _beside(destination: Path, kind: str) -> Path:
     return destination.with_name(f".{destination.name}.{kind}-{os.getpid()}")
 
 
-def _put_in_place(aside: Path, destination: Path) -> None:
+def _put_in_place(aside: Path, destination: Path, replace: bool) -> None:
     retired = _beside(destination, "old")
-    if destination.is_dir() and any(destination.iterdir()):
+    # Else the system itself refuses a folder that another command filled since it was looked at.
+    if replace and destination.is_dir() and any(destination.iterdir()):
         os.rename(destination, retired)
     try:
         os.rename(aside, destination)
@@ -256,6 +260,10 @@ def _plain_errors(destination: Path) -> Iterator[None]:
         if problem.errno == errno.EXDEV:
             raise CheckpointError(
                 f"{destination} is a mount point, so that it cannot be renamed into place; give a folder inside it."
+            ) from problem
+        if problem.errno in _TAKEN:
+            raise CheckpointError(
+                f"{destination} exists: another command wrote it meanwhile, and it is left as it is. Give another name."
             ) from problem
         raise CheckpointError(f"{destination} was not written: {problem}.") from problem
 

@@ -62,7 +62,7 @@ def write_pack(destination: Path, folder: Path, names: Iterable[str], force: boo
         raise CheckpointError(
             f"{folder} holds {odd[0]!r}, which cannot be packed: rename it, letters and digits alone."
         )
-    with whole_file(destination) as aside:
+    with whole_file(destination, force) as aside:
         with ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
             archive.writestr(_info(HASHES), listing(folder, names))
             for name in names:

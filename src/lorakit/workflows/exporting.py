@@ -70,7 +70,7 @@ def export(
     _check_dtype(to, exporter, dtype)
     exporter.refuse()
     _check_place(opened, output, exporter.folder, force)
-    with whole_folder(output, force) if exporter.folder else whole_file(output) as aside:
+    with whole_folder(output, force) if exporter.folder else whole_file(output, force) as aside:
         exporter.write(aside)
         proof = exporter.verify(aside)
         size = sum(file.stat().st_size for file in (aside.iterdir() if exporter.folder else (aside,)))
