@@ -256,3 +256,19 @@ def test_a_base_model_is_not_pushed(gpt2_folder):
 def test_a_key_that_no_card_has_is_told_with_the_nearest():
     with pytest.raises(LorakitError, match="Did you mean 'license'"):
         lorakit.push("tiny-gpt", NAME, given={"licence": "mit"})
+
+
+@pytest.mark.parametrize("verb", ["pack", "push"])
+def test_a_link_out_of_the_folder_takes_nothing_along(run, tmp_path, verb):
+    (tmp_path / "private.txt").write_text("for nobody")
+    (run / "README.md").unlink()
+    (run / "README.md").symlink_to("../private.txt")
+    with pytest.raises(LorakitError, match=r"README\.md is a link out of its folder, to \.\./private\.txt"):
+        lorakit.pack(str(run), tmp_path / "run.lora") if verb == "pack" else lorakit.push(str(run), NAME, dry_run=True)
+
+
+def test_what_came_from_the_hub_whose_cache_is_made_of_links_is_packed(hub, runs, tmp_path):
+    lorakit.push(str(runs / "lora"), NAME)
+    folder = open_target(NAME).folder
+    assert (folder / "adapter_config.json").is_symlink()
+    assert "adapter_config.json" in lorakit.pack(NAME, tmp_path / "run.lora").names

@@ -40,10 +40,25 @@ def shared_names(folder: Path, form: TargetForm) -> list[str]:
     whatever else lies in the folder.
 
     Raises:
-        CheckpointError: The weights are missing, or are no safetensors files.
+        CheckpointError: The weights are missing, or are no safetensors files; or a file is a link to one elsewhere,
+            which nobody may have meant to share.
     """
     found = {file.name for file in weight_files(folder, form)}
     if any(name.endswith(".bin") for name in found):
         raise CheckpointError(f"{folder} has only .bin weights, which are not shared: save it as safetensors first.")
     needed = {"lora": (CONFIG,), "changed": ()}.get(form, ("config.json", weights.INDEX))
-    return sorted(found | {name for name in (*needed, *_BESIDES) if (folder / name).is_file()})
+    names = sorted(found | {name for name in (*needed, *_BESIDES) if (folder / name).is_file()})
+    for name in names:
+        _check_within(folder, folder / name)
+    return names
+
+
+def _check_within(folder: Path, file: Path) -> None:
+    place = folder.resolve()
+    # The Hub's cache keeps every file once, and links to it from the folder of each commit.
+    kept = place.parent.parent / "blobs" if place.parent.name == "snapshots" else place
+    if not {place, kept} & {*file.resolve().parents}:
+        raise CheckpointError(
+            f"{file} is a link out of its folder, to {file.readlink()}: what is shared are files of the folder. Copy "
+            f"the file there, or remove the link."
+        )
