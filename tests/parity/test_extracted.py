@@ -202,6 +202,13 @@ def test_a_run_on_another_base_than_it_tells_is_refused(tmp_path, pairs_file):
         extract(str(run), tmp_path / "lora", rank=2)
 
 
+def test_another_base_of_the_same_shape_is_refused_also_where_it_is_given(tmp_path, gpt2_folder, pairs_file):
+    run = train(tmp_path / "run", gpt2_folder, pairs_file, method="full").folder
+    other = save_checkpoint(tmp_path / "other", tiny_gpt2(seed=9))
+    with pytest.raises(LorakitError, match="trained on another base"):
+        extract(str(run), tmp_path / "lora", base=str(other), rank=2)
+
+
 def test_what_is_a_lora_already_is_sent_to_resize(tmp_path, gpt2_folder, pairs_file):
     run = train(tmp_path / "run", gpt2_folder, pairs_file, method="lora").folder
     with pytest.raises(LorakitError, match="a LoRA adapter already: lorakit adapter resize"):

@@ -76,17 +76,18 @@ def open_trained(tuned: str, base: str | None) -> Trained:
 
 
 def _base_of(target: Target, given: str | None) -> Checkpoint:
-    """Return what a whole model was trained on: as given, or the very one that its manifest tells."""
+    """Return what a whole model was trained on: the very one that its manifest tells; without one as given."""
     if given is None:
         below = open_base(target.folder, target.manifest, None, None)
-        check_base(replace(target, base=below))
-        return below
-    found = open_target(given)
-    if found.form in ("lora", "changed"):
-        raise LorakitError(
-            f"--base {given} is an adapter; a whole model is needed. Merge it first: lorakit merge {given} -o DIR"
-        )
-    return found.base
+    else:
+        found = open_target(given)
+        if found.form in ("lora", "changed"):
+            raise LorakitError(
+                f"--base {given} is an adapter; a whole model is needed. Merge it first: lorakit merge {given} -o DIR"
+            )
+        below = found.base
+    check_base(replace(target, base=below))
+    return below
 
 
 def _places(source: Path, skeleton: PreTrainedModel) -> dict[str, Place]:
