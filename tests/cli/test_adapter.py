@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from bundles import trained_run
 from conftest import save_checkpoint, tiny_gpt2
@@ -36,6 +37,22 @@ def test_info_shows_what_it_is_and_gathers_layers_that_differ_in_their_number_al
     (line,) = [line for line in done.stdout.splitlines() if ".attn.c_attn" in line]
     # Two blocks of A (4, 32) and B (96, 4).
     assert line.split() == ["transformer.h.*.attn.c_attn.weight", "2", "4", "2", "1,024"]
+
+
+def test_info_says_which_layers_have_which_of_several_ranks(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    config, file = json.loads((run / "adapter_config.json").read_text()), tmp_path / "run" / "adapter_model.safetensors"
+    tensors = load_file(file)
+    name = "transformer.h.1.attn.c_attn"
+    for key in [key for key in tensors if name in key]:
+        tensors[key] = tensors[key][:2].contiguous() if "lora_A" in key else tensors[key][:, :2].contiguous()
+    save_file(tensors, file)
+    config["rank_pattern"] = {name: 2}
+    (tmp_path / "run" / "adapter_config.json").write_text(json.dumps(config))
+    shown = lorakit("adapter", "info", str(tmp_path / "run")).stdout
+    told = [line.split()[:3] for line in shown.splitlines() if line.startswith("transformer") and "c_attn" in line]
+    assert told == [["transformer.h.0.attn.c_attn.weight", "1", "4"], [f"{name}.weight", "1", "2"]]
+    assert "adapter_config.json is damaged or was edited" in shown
 
 
 def test_info_as_json_is_one_object_free_of_paths(run):

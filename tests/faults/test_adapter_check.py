@@ -255,3 +255,10 @@ def test_a_packed_run_is_checked_as_it_is_and_a_damaged_one_is_told(run, tmp_pat
 def test_a_run_with_a_rank_stabilised_scale_has_no_fault(sound, tmp_path):
     trained_run(tmp_path / "run", find(str(sound / "base")), LoraSettings(rank=3, rslora=True), "lora")
     assert faults(tmp_path / "run") == {}
+
+
+def test_settings_that_are_not_of_the_training_are_told_as_what_they_come_from(sound, tmp_path):
+    trained_run(tmp_path / "run", find(str(sound / "base")), LoraSettings(rank=3), "lora")
+    lorakit.resize(str(tmp_path / "run"), tmp_path / "cut", rank=2)
+    told = {one.name: one.told for one in lorakit.check(str(tmp_path / "cut")).looked}
+    assert told["settings"] == "LoRA of rank 2, alpha 2, as left by resize to rank 2"

@@ -44,6 +44,15 @@ def test_a_base_that_is_gone_is_not_missed(tmp_path, gpt2_folder):
     assert info(str(tmp_path / "run")).base["identity"] == "local:base"
 
 
+def test_files_that_were_edited_are_told_and_no_weight_is_read_for_it(tmp_path, gpt2_folder):
+    trained_run(tmp_path / "run", find(str(gpt2_folder)), LoraSettings(), "lora")
+    file = tmp_path / "run" / "adapter_config.json"
+    file.write_text(file.read_text().replace('"lora_alpha": 16.0', '"lora_alpha": 99.0'))
+    hashed, contradicted = info(str(tmp_path / "run")).faults
+    assert hashed.startswith("adapter_config.json is damaged or was edited: it differs from hashes.json")
+    assert "(lora_alpha is 99.0 and 16.0)" in contradicted
+
+
 def test_nothing_of_torch_is_loaded_to_tell_it(tmp_path, gpt2_folder):
     trained_run(tmp_path / "run", find(str(gpt2_folder)), LoraSettings(), "lora")
     program = "import sys, lorakit; lorakit.info(sys.argv[1]).as_json(); print('torch' in sys.modules)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import yaml
 
 from lorakit.adapters import lora_file
+from lorakit.adapters.agreement import disagreements
 from lorakit.adapters.contents import weight_files
 from lorakit.adapters.forms import TargetForm, form_of
 from lorakit.adapters.lora_config import LoraFile, read_lora_file
 from lorakit.adapters.manifest import Manifest, read_manifest
 from lorakit.adapters.peft_versions import Needed, needed
+from lorakit.checkpoints.hashes import hash_faults
 from lorakit.checkpoints.streams import TensorInfo
 
 CARD = "README.md"
@@ -49,6 +52,8 @@ class Facts:
     """As the card's front matter names it."""
     adapter: LoraFile | None
     manifest: Manifest | None
+    faults: tuple[str, ...] = ()
+    """Where small files differ from their hashes, or contradict each other: what is told may not be so."""
 
     @property
     def parameters(self) -> int:
@@ -76,6 +81,7 @@ class Facts:
             "licence": self.licence,
             "peft": asdict(self.peft) if self.peft is not None else None,
             **{name: manifest.get(name) for name in (*told, *made)},
+            "faults": list(self.faults),
             "layers": [asdict(layer) for layer in self.layers],
         }
 
@@ -100,6 +106,10 @@ def facts(folder: Path) -> Facts:
         licence=licence(folder),
         adapter=adapter,
         manifest=manifest,
+        faults=(
+            *(fault.removeprefix(f"{folder}{os.sep}") for fault in hash_faults(folder, {file.name for file in files})),
+            *disagreements(folder, form, manifest, adapter),
+        ),
     )
 
 

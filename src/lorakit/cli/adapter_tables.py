@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -51,6 +52,10 @@ def looked_at(checked: Checked) -> list[RenderableType]:
 def _rows(facts: Facts) -> Iterator[tuple[str, str]]:
     manifest, base = facts.manifest, facts.base
     yield "what", _WHAT[facts.form]
+    for number, fault in enumerate(facts.faults):
+        yield "" if number else "faults", fault
+    if facts.faults:
+        yield "", "lorakit adapter check looks at everything"
     if facts.form != "base":
         at = f" at {base['revision']}" if base["revision"] else ""
         yield "base", (base["identity"] or "not known") + at
@@ -83,21 +88,42 @@ def _rows(facts: Facts) -> Iterator[tuple[str, str]]:
 
 
 def _layers(layers: tuple[Layer, ...]) -> Table:
-    """Return a line for all layers whose names differ in numbers alone and that are stored alike."""
+    """Return a line for all layers whose names differ in numbers alone and that are stored alike; which, if not all."""
     groups: dict[tuple[str, str, int | None, float | None], list[Layer]] = {}
     for layer in layers:
         name = re.sub(r"(?<=\.)\d+(?=\.)", "*", layer.name)
         groups.setdefault((name, layer.kind, layer.rank, layer.scale), []).append(layer)
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("weight")
+    names = Counter(name for name, *_ in groups)
+    table.add_column("weight", overflow="fold")
     for heading in ("layers", "rank", "scale", "numbers"):
         table.add_column(heading, justify="right")
     for (name, kind, rank, scale), members in groups.items():
         stored = kind if rank is None else str(rank)
         count = sum(layer.parameters for layer in members)
         factor = "" if scale is None else f"{scale:.4g}"
-        table.add_row(Text(screen.safe(name)), str(len(members)), stored, factor, f"{count:,}")
+        called = _numbered([layer.name for layer in members]) if names[name] > 1 else name
+        table.add_row(Text(screen.safe(called)), str(len(members)), stored, factor, f"{count:,}")
     return table
+
+
+def _numbered(names: Sequence[str]) -> str:
+    """Return one name for several that differ in numbers, with these: ``h.0-2,5.attn``."""
+    words = (dict.fromkeys(column) for column in zip(*(name.split(".") for name in names), strict=True))
+    return ".".join(
+        ",".join(column) if len(column) == 1 else _ranges([int(word) for word in column]) for column in words
+    )
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Return numbers in words: ``0-2,5``."""
+    found: list[list[int]] = []
+    for number in sorted(numbers):
+        if found and number == found[-1][-1] + 1:
+            found[-1].append(number)
+        else:
+            found.append([number])
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in found)
 
 
 def _listed(settings: Mapping[str, object]) -> str:

@@ -149,7 +149,8 @@ def _settings(subject: Subject) -> tuple[str, list[str]]:
         if faults:
             return "", faults
         check_new_rows(adapter, subject.folder, subject.base.new_rows if manifest.added_tokens else ())
-    agree = ", as in training" if manifest is not None else ""
+    since = manifest.surgery[-1] if manifest is not None and manifest.surgery else None
+    agree = f", as left by {since}" if since else ", as in training" if manifest is not None else ""
     return f"LoRA of rank {adapter.r}, alpha {adapter.lora_alpha:g}{agree}", []
 
 
