@@ -335,6 +335,21 @@ def test_options_that_do_not_belong_together_are_refused_before_anything_is_open
         combine([(str(tmp_path / "nothing"), 1.0)] * given, tmp_path / "both", **asked)
 
 
+@pytest.mark.parametrize("weight", [1e300, 1e30, -1e20, 1e-20, 1e-40])
+def test_a_weight_that_leads_out_of_float32_is_refused_by_its_name(weight, tmp_path):
+    with pytest.raises(LorakitError, match=re.escape(f"nothing is {weight:g}, with which numbers leave float32")):
+        scale(str(tmp_path / "nothing"), weight, tmp_path / "half")
+
+
+def test_a_change_that_leaves_float32_after_several_steps_names_the_last_weight(pair, tmp_path):
+    base, one, _ = pair
+    scale(one, 1e19, tmp_path / "large", base=str(base))
+    scale(str(tmp_path / "large"), 1e18, tmp_path / "larger")
+    with pytest.raises(LorakitError, match=r"^1e\+10 of .*larger is more than float32 holds"):
+        scale(str(tmp_path / "larger"), 1e10, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("weight", [0.0, float("nan"), float("inf")])
 def test_a_weight_that_is_no_number_or_leaves_an_adapter_out_is_refused(weight, tmp_path):
     with pytest.raises(LorakitError, match="must be a number other than 0"):

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from lorakit.adapters.surgery import Choice, Pair
 
 
+_LARGEST = 1e19
+"""The largest weight: squares of larger numbers are beyond float32, and of numbers below its inverse they are 0."""
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """What stands in an adapter: one that was given, or the result."""
@@ -179,6 +183,11 @@ def _check_weights(given: Sequence[tuple[str, float]], how: How) -> None:
     for name, weight in given:
         if not math.isfinite(weight) or weight == 0:
             raise LorakitError(f"the weight of {name} is {weight:g}; must be a number other than 0, such as 0.5.")
+        if not 1 / _LARGEST <= abs(weight) <= _LARGEST:
+            raise LorakitError(
+                f"the weight of {name} is {weight:g}, with which numbers leave float32: models square what they "
+                f"compute. Give one from {1 / _LARGEST:g} to {_LARGEST:g} in size, such as 0.5."
+            )
         if weight < 0 and how in ("ties", "ties_svd"):
             raise LorakitError(
                 f"the weight of {name} is {weight:g}, and --how {how} lets adapters vote on the sign of each number "
@@ -216,7 +225,15 @@ def _pairs(sources: Sequence[Source], weights: Sequence[float], way: _Way) -> di
             held = zip(sources, weights, strict=True)
             changes = [(source.parts.pairs[layer], weight) for source, weight in held if layer in source.parts.pairs]
             found[layer] = combined(changes, way.how, way.density, choose)
+            if not bool((found[layer].up_OR.float() * found[layer].scale).isfinite().all()):
+                raise LorakitError(
+                    f"{_shares(sources, weights)} is more than float32 holds ({layer}): give smaller weights."
+                )
     return found
+
+
+def _shares(sources: Sequence[Source], weights: Sequence[float]) -> str:
+    return " and ".join(f"{weight:g} of {source.name}" for source, weight in zip(sources, weights, strict=True))
 
 
 def _config(sources: Sequence[Source], parts: Parts) -> LoraFile:
