@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
+import transformers
 from peft import PeftModel
 from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from conftest import save_checkpoint, tiny_gpt2, tiny_llama
+from encoders import encoder_folder
 from every_objective import CASES, Workshop
 from lorakit.adapters.bundle import open_target
 from lorakit.errors import LorakitError
@@ -107,6 +111,25 @@ def test_what_no_pair_holds_is_told_with_its_share_of_the_change(tmp_path):
         if square and (name.endswith(".bias") or "wte" in name)
     }
     assert found.left_out == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("head", ["MaskedLM", "SequenceClassification"])
+def test_the_pooler_and_the_head_that_a_bert_has_already_are_drawn_too(head, tmp_path):
+    labels = ("a", "b") if head == "SequenceClassification" else ()
+    base = encoder_folder(tmp_path / "base", f"AutoModelFor{head}", labels)
+    tuned = getattr(transformers, f"AutoModelFor{head}").from_pretrained(base).eval()
+    output = tuned.get_output_embeddings()
+    with torch.no_grad():
+        for module in tuned.modules():
+            if isinstance(module, nn.Linear) and module is not output:
+                module.weight.add_(0.05 * torch.randn_like(module.weight))
+    tuned.save_pretrained(shutil.copytree(base, tmp_path / "tuned"))
+    found = extract(str(tmp_path / "tuned"), tmp_path / "lora", base=str(base), energy=1)
+    assert found.left_out == {}
+    ids_BT = IDS_BT % 350
+    with torch.no_grad():
+        drawn, expected = open_target(str(tmp_path / "lora")).load()(ids_BT).logits, tuned(ids_BT).logits
+    torch.testing.assert_close(drawn, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", ["labels-bert", "labels-t5"])

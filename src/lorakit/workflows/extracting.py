@@ -18,7 +18,8 @@ from lorakit.checkpoints.folders import check_destination, scratch_folder
 from lorakit.checkpoints.weights import Place
 from lorakit.errors import LorakitError
 from lorakit.methods.lora import TASK_TYPES
-from lorakit.methods.targets import linear_layers
+from lorakit.methods.targets import within
+from lorakit.methods.trainable import head_modules
 from lorakit.workflows.rewriting import Cost, rewrite
 from lorakit.workflows.surgery import Cut, choice, cut_of
 from lorakit.workflows.trained_weights import Trained, open_trained
@@ -36,7 +37,7 @@ class Extracted:
     cost: Cost
     cuts: tuple[Cut, ...]
     whole: tuple[str, ...]
-    """Modules stored as they are: norms, and what the base has not."""
+    """Modules stored as they are: norms, what gives labels, and what the base has not."""
     left_out: dict[str, float]
     """Weights that differ and that no low-rank pair holds -> share of the squared norm of all changes, in [0, 1]."""
 
@@ -78,7 +79,7 @@ def extract(
 ) -> Extracted:
     """Write what training made of full matrices as a LoRA adapter, one layer in memory at a time.
 
-    Matrix products become low-rank pairs, norms and parts that the base lacks (a trained head) are stored whole.
+    Matrix products become low-rank pairs; norms, what gives labels and parts that the base lacks are stored whole.
     Embeddings and biases of matrix products fit into neither, and are told.
 
     Args:
@@ -173,20 +174,25 @@ def _write(
 
 def _draw(trained: Trained, scratch: Path, choose: Choice, on_layer: Callable[[int, int], None] | None) -> _Drawn:
     """Go through the modules that own weights, one after the other; pairs are put aside in `scratch`."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
     drawn, skeleton, after = _Drawn(PutAside(scratch)), trained.skeleton, trained.after
-    layers = linear_layers(skeleton, trained.base.family, [])
     output = skeleton.get_output_embeddings()
+    # PEFT stores what gives labels whole, whether it changed or not.
+    heads = head_modules(skeleton, trained.base.family) if output is None else {}
     owners = {name: module for name, module in skeleton.named_modules() if module._parameters}
     for number, (name, module) in enumerate(owners.items(), start=1):
         own = [f"{name}.{key}".lstrip(".") for key, weight in module._parameters.items() if weight is not None]
         own = [one for one in own if one in after]
         if any(trained.is_new(one) for one in own):
             _keep(drawn, name, own, after)
-        elif name in layers or module is output:
+        elif module is output or (isinstance(module, nn.Linear | Conv1D) and not within(name, heads)):
             _draw_pair(drawn, name, module, own, trained, choose)
         else:
             drawn.squares.update({one: _square(trained.change(one)) for one in own})
-            if all(len(after[one].info.shape) == 1 for one in own) and any(drawn.squares[one] for one in own):
+            vectors = all(len(after[one].info.shape) == 1 for one in own)
+            if within(name, heads) or (vectors and any(drawn.squares[one] for one in own)):
                 _keep(drawn, name, own, after)
         if on_layer is not None:
             on_layer(number, len(owners))
