@@ -73,6 +73,13 @@ def test_a_weight_is_the_number_behind_the_last_colon(typed, meant):
     assert weighted(typed) == meant
 
 
+def test_a_folder_of_the_whole_name_has_no_weight(tmp_path):
+    folder = tmp_path / "at:0.5"
+    folder.mkdir()
+    assert weighted(str(folder)) == (str(folder), 1.0)
+    assert weighted(f"{folder}:2") == (str(folder), 2.0)
+
+
 def test_combine_tells_what_each_brings_and_what_it_costs(run, other, tmp_path, pairs_file):
     done = lorakit("combine", f"{run}:0.7", f"{other}:0.3", "-o", tmp_path / "both", "--data", pairs_file)
     assert (done.exit_code, done.stdout) == (0, f"{tmp_path / 'both'}\n")
@@ -85,7 +92,7 @@ def test_combine_tells_what_each_brings_and_what_it_costs(run, other, tmp_path, 
 
 def test_subtract_and_scale_make_adapters_too(run, other, tmp_path):
     less = lorakit("subtract", run, other, "-o", tmp_path / "less", "-q")
-    less_still = lorakit("scale", tmp_path / "less", "-o", tmp_path / "back", "--", "-0.5")
+    less_still = lorakit("scale", tmp_path / "less", "-0.5", "-o", tmp_path / "back")
     assert (less.exit_code, less.stderr, less_still.exit_code) == (0, "", 0)
     assert "-0.5 of" in less_still.stderr
     assert (tmp_path / "back" / "adapter_model.safetensors").is_file()
@@ -145,7 +152,7 @@ def test_ranks_print_a_table_and_write_nothing(delta_run, pairs_file):
     ("given", "said"),
     [
         (["--ranks", "1,x"], "--ranks is '1,x'; give whole numbers"),
-        (["--ranks", "0,2"], "--rank is 0; must be 1 or more"),
+        (["--ranks", "0,2"], "--ranks holds 0; each must be 1 or more"),
         (["--ranks", "2", "--rank", "2"], "--ranks writes no folder"),
         (["--rank", "2"], "give -o FOLDER for the adapter, or --ranks"),
     ],

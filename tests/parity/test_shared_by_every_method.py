@@ -114,6 +114,12 @@ def test_a_difference_to_a_known_base_is_smaller_the_same_each_time_and_needs_no
     assert (tmp_path / "plain.lora").read_bytes() == (tmp_path / "direct.lora").read_bytes()
 
 
+def test_the_names_told_of_an_unpacked_difference_are_those_in_its_folder(whole, tmp_path):
+    lorakit.pack(str(whole), tmp_path / "a.lora", difference=True)
+    told = lorakit.unpack(tmp_path / "a.lora", tmp_path / "out").names
+    assert {*told} == {file.name for file in (tmp_path / "out").iterdir()} - {"hashes.json"}
+
+
 def test_a_merged_model_is_a_difference_too(shop, whole, tmp_path):
     run = train(tmp_path / "run", "tiny-gpt", shop.folder / "pairs.jsonl", train__max_steps=1).folder
     lorakit.merge(str(run), tmp_path / "merged")

@@ -160,6 +160,14 @@ def test_files_that_are_not_what_the_hashes_say_are_refused(tmp_path, listing, w
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("before", "behind"), [(b"", bytes(50)), (b"MZ" * 20, b"")], ids=["behind", "before"])
+def test_bytes_that_no_hash_stands_for_are_refused(tmp_path, pack, before, behind):
+    pack.write_bytes(before + pack.read_bytes() + behind)
+    with pytest.raises(CheckpointError, match="before or behind its files"):
+        packed.unpack(pack, tmp_path / "out", no_base)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_flipped_byte_and_a_cut_at_any_place_are_noticed(tmp_path, pack):
     raw = pack.read_bytes()
     for place in range(0, len(raw), 97):

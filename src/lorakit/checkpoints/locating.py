@@ -149,7 +149,7 @@ def _local(path: Path, ambiguous: bool, revision: str | None, base: str | None) 
         folder = packed.unpacked(path, partial(base_of, base, path))
         return Located(folder, f"local:{path.stem}", difference=difference)
     if path.is_file():
-        raise CheckpointError(f"{path} is a file; give the folder that holds it: {path.parent}.")
+        raise CheckpointError(f"{path} is a file; give the folder that holds it: {path.parent}/")
     notes: tuple[str, ...] = ()
     if ambiguous:
         notes = (f"{path} is taken to be the folder of that name here; for the built-in type builtin:{path}.",)

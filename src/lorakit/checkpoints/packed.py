@@ -185,6 +185,7 @@ def _opened(file: Path) -> Iterator[ZipFile]:
 
 def _listing(file: Path, archive: ZipFile) -> tuple[dict[str, Entry], Mapping[str, ZipInfo]]:
     """Return what the archive says of its files, and its entries, which are those files and no others."""
+    _check_ends(file, archive)
     members = _members(file, archive)
     first = members.pop(HASHES, None)
     if first is None or first.file_size > _LONGEST_LISTING:
@@ -197,6 +198,15 @@ def _listing(file: Path, archive: ZipFile) -> tuple[dict[str, Entry], Mapping[st
     if wrong:
         _refuse(file, f"holds {wrong[0]!r} in another size than its {HASHES} says")
     return listed, members
+
+
+def _check_ends(file: Path, archive: ZipFile) -> None:
+    """Refuse bytes before and behind the archive, which readers of zip archives pass over and no hash stands for."""
+    with file.open("rb") as stream:
+        stream.seek(max(0, file.stat().st_size - zipfile.sizeEndCentDir))
+        ends = stream.read().startswith(zipfile.stringEndArchive)
+    if not ends or min((info.header_offset for info in archive.infolist()), default=0):
+        _refuse(file, "holds something before or behind its files")
 
 
 def _members(file: Path, archive: ZipFile) -> dict[str, ZipInfo]:

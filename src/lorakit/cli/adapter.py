@@ -114,6 +114,7 @@ app.command()(adapter_surgery.resize)
 app.command()(adapter_surgery.extract)
 app.command()(adapter_combining.combine)
 app.command()(adapter_combining.subtract)
-app.command()(adapter_combining.scale)
+# A factor below 0 begins like an option.
+app.command(context_settings={"ignore_unknown_options": True})(adapter_combining.scale)
 app.command()(adapter_diff.diff)
 app.command()(adapter_surgery.quantize)

@@ -84,7 +84,8 @@ def subtract(
 def scale(
     target: Source,
     factor: Annotated[
-        float, typer.Argument(metavar="FACTOR", help="Below 1 weakens, above 1 strengthens; not 0. After --: below 0.")
+        float,
+        typer.Argument(metavar="FACTOR", help="Below 1 weakens, above 1 strengthens, below 0 reverses; not 0."),
     ],
     output: Output,
     data: Data = None,
@@ -102,7 +103,12 @@ def scale(
 
 
 def weighted(text: str) -> tuple[str, float]:
-    """Return name and weight: a number behind the last colon, else 1; the colon of a drive (``C:/runs``) has none."""
+    """Return name and weight: a number behind the last colon, else 1.
+
+    The colon of a drive (``C:/runs``) has none, nor has that of a file or folder with all of this name.
+    """
+    if Path(text).expanduser().exists():
+        return text, 1.0
     name, colon, number = text.rpartition(":")
     try:
         return (name, float(number)) if colon else (text, 1.0)

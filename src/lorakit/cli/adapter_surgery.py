@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lorakit.workflows.rewriting import Cost
     from lorakit.workflows.surgery import Cut
 
-Source = Annotated[str, typer.Argument(metavar="TARGET", help="LoRA adapter or run: a folder or a Hub id.")]
+Source = Annotated[str, typer.Argument(metavar="TARGET", help="LoRA adapter or run: a folder, a .lora file, a Hub id.")]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="New folder for the result.")]
 Rank = Annotated[int | None, typer.Option(metavar="N", help="Rank of every layer.")]
 Energy = Annotated[

@@ -131,8 +131,8 @@ def by_rank(
     Raises:
         LorakitError: As from `extract`; a rank is below 1.
     """
-    for rank in ranks:
-        choice(rank, None)
+    if min(ranks) < 1:
+        raise LorakitError(f"--ranks holds {min(ranks)}; each must be 1 or more.")
     trained = open_trained(tuned, base)
     costs: dict[int, Cost] = {}
     before = None

@@ -23,7 +23,7 @@ from lorakit.errors import LorakitError
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A `.lora` file, and what is in it."""
+    """A `.lora` file, and what is or was in it."""
 
     file: Path
     names: tuple[str, ...]
@@ -130,7 +130,7 @@ def unpack(file: str | Path, output: str | Path, force: bool = False, base: str 
         CheckpointError: The file is damaged or names what it must not, the base is another one, or the folder is taken.
     """
     file, output = Path(file).expanduser(), Path(output).expanduser()
-    names = packed.read_listing(file)
     packed.unpack(file, output, partial(base_of, base, file), force)
-    whole = sum(entry.stat().st_size for entry in output.iterdir() if entry.name != HASHES)
-    return Packed(file, tuple(names), file.stat().st_size, (), whole)
+    # A difference to a base has become weights.
+    sizes = {entry.name: entry.stat().st_size for entry in output.iterdir() if entry.name != HASHES}
+    return Packed(file, tuple(sorted(sizes)), file.stat().st_size, (), sum(sizes.values()))
