@@ -32,6 +32,8 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 _PLAIN_FILE = (stat.S_IFREG | 0o644) << 16
 _UNIX = 3
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_END, _LENGTH_OF_END = b"PK\x05\x06", 22
+"""The last record of a zip archive: how it begins, and its bytes where no comment follows."""
 _LONGEST_LISTING = 1 << 20
 _BLOCK = 1 << 20
 _MOST_UNPACKED = 8e9
@@ -203,8 +205,8 @@ def _listing(file: Path, archive: ZipFile) -> tuple[dict[str, Entry], Mapping[st
 def _check_ends(file: Path, archive: ZipFile) -> None:
     """Refuse bytes before and behind the archive, which readers of zip archives pass over and no hash stands for."""
     with file.open("rb") as stream:
-        stream.seek(max(0, file.stat().st_size - zipfile.sizeEndCentDir))
-        ends = stream.read().startswith(zipfile.stringEndArchive)
+        stream.seek(max(0, file.stat().st_size - _LENGTH_OF_END))
+        ends = stream.read().startswith(_END)
     if not ends or min((info.header_offset for info in archive.infolist()), default=0):
         _refuse(file, "holds something before or behind its files")
 
