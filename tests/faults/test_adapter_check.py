@@ -257,6 +257,12 @@ def test_a_run_with_a_rank_stabilised_scale_has_no_fault(sound, tmp_path):
     assert faults(tmp_path / "run") == {}
 
 
+def test_a_run_with_ranks_and_alphas_of_single_layers_has_no_fault(sound, tmp_path):
+    settings = LoraSettings(rank=3, rank_pattern={"c_fc": 2}, alpha_pattern={"h.0.attn.c_attn": 5.0})
+    trained_run(tmp_path / "run", find(str(sound / "base")), settings, "lora")
+    assert faults(tmp_path / "run") == {}
+
+
 def test_settings_that_are_not_of_the_training_are_told_as_what_they_come_from(sound, tmp_path):
     trained_run(tmp_path / "run", find(str(sound / "base")), LoraSettings(rank=3), "lora")
     lorakit.resize(str(tmp_path / "run"), tmp_path / "cut", rank=2)

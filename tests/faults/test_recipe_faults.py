@@ -34,6 +34,8 @@ def test_all_faults_are_told_at_once(tmp_path, monkeypatch):
     ("line", "where", "problem"),
     [
         ("train: {epochs: 3.0}", "train.epochs", "is 3.0; must be a whole number from 1."),
+        ("method: {rank_pattern: {c_fc: 0}}", "method.rank_pattern.c_fc", "is 0; must be a whole number from 1."),
+        ("method: {rank_pattern: 4}", "method.rank_pattern", "is 4; must be a mapping of names to whole numbers."),
         ("train: {epochs: 0}", "train.epochs", "is 0; must be a whole number from 1."),
         ("train: {epochs: true}", "train.epochs", "is true; must be a whole number from 1."),
         ("train: {epochs: }", "train.epochs", "is empty; must be a whole number from 1."),

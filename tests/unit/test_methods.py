@@ -116,11 +116,25 @@ def test_a_pair_is_scaled_by_alpha_over_rank_or_its_root(rslora):
     assert layer.scaling["default"] == pytest.approx(12 / (math.sqrt(4) if rslora else 4))
 
 
+def test_single_layers_get_a_rank_and_an_alpha_of_their_own():
+    settings = LoraSettings(rank=4, alpha=8.0, rank_pattern={"h.1.attn.c_attn": 2}, alpha_pattern={"c_fc": 20.0})
+    adapted, _ = applied(settings)
+    blocks = adapted.base_model.model.transformer.h
+    layers = [blocks[0].attn.c_attn, blocks[1].attn.c_attn, blocks[1].mlp.c_fc]
+    assert [layer.lora_A["default"].weight.shape[0] for layer in layers] == [4, 2, 4]
+    assert [layer.scaling["default"] for layer in layers] == [8 / 4, 8 / 2, 20 / 4]
+
+
 FAULTS = {
+    "rank of no layer": (
+        LoraSettings(rank_pattern={"c_fd": 2}),
+        "rank_pattern: no .*'c_fd'.*mean 'c_fc'",
+    ),
+    "own rank too large": (LoraSettings(rank_pattern={"c_fc": 40}), "c_fc is 40, and it is 32 x 128"),
     "matches nothing": (LoraSettings(targets=["c_attm"]), "'c_attm' matches no linear layer .* Did you mean 'c_attn'"),
     "matches an embedding": (LoraSettings(targets=["wte"]), "'wte' matches no linear layer"),
     "matches the head": (LoraSettings(targets=["lm_head"]), "'lm_head' matches no linear layer"),
-    "rank too large": (LoraSettings(rank=33), "rank is 33, but .*c_attn is 32 x 96.* at most 32"),
+    "rank too large": (LoraSettings(rank=33), "rank of .*c_attn is 33, and it is 32 x 96.* at most 32"),
     "blocks out of range": (FreezeSettings(blocks=3), "method.blocks is 3; this model has 2 blocks, so 0 to 2"),
     "pattern matches nothing": (FreezeSettings(patterns=["*.wpe.*", "encoder.*"]), r"'encoder\.\*' matches no weight"),
     "everything is frozen": (FreezeSettings(patterns=["*"]), "no weight would learn"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from lorakit.checkpoints import token_rows
-from lorakit.errors import TrainingError
+from lorakit.errors import TrainingError, nearest
 from lorakit.families import Family
 from lorakit.methods.settings import LoraSettings
 from lorakit.methods.targets import choose, ends, learned_whole, within
@@ -52,7 +52,8 @@ def apply(
 
     whole, notes = learned_whole(model, family, fresh)
     chosen = choose(model, settings, family, whole)
-    _check_rank(settings.rank, chosen.layers)
+    _check_patterns(settings, chosen.layers)
+    _check_ranks(settings, chosen.layers)
     pattern, numbers = chosen.stack.rpartition(".")[-1], chosen.blocks
     # PEFT matches ends of names, and numbers of blocks: the `dense` of a block is also that of a pooler, and block 3 of
     # a decoder also that of its encoder.
@@ -62,6 +63,8 @@ def apply(
         task_type=TASK_TYPES.get(head.task),
         r=settings.rank,
         lora_alpha=settings.alpha,
+        rank_pattern=dict(settings.rank_pattern or {}),
+        alpha_pattern=dict(settings.alpha_pattern or {}),
         lora_dropout=settings.dropout,
         target_modules=sorted(chosen.ends),
         layers_to_transform=numbers or None,
@@ -92,11 +95,24 @@ def _numbered(name: str, pattern: str, numbers: list[int]) -> bool:
     return not numbers or (found is not None and int(found[1]) in numbers)
 
 
-def _check_rank(rank: int, layers: dict[str, Any]) -> None:
+def _check_patterns(settings: LoraSettings, layers: dict[str, Any]) -> None:
+    for field in ("rank_pattern", "alpha_pattern"):
+        for key in getattr(settings, field) or ():
+            if not any(ends(name, {key}) for name in layers):
+                known = {name.rsplit(".", 1)[-1] for name in layers}
+                raise TrainingError(
+                    f"method.{field}: no layer that gets a pair is called {key!r}, or ends so. They end in "
+                    f"{', '.join(sorted(known))}. {nearest(key, known)}".rstrip()
+                )
+
+
+def _check_ranks(settings: LoraSettings, layers: dict[str, Any]) -> None:
     for name, layer in layers.items():
+        # The first that fits, as PEFT looks it up.
+        rank = next((rank for key, rank in (settings.rank_pattern or {}).items() if ends(name, {key})), settings.rank)
         smaller = min(layer.weight.shape)
         if rank > smaller:
             raise TrainingError(
-                f"method.rank is {rank}, but {name} is {' x '.join(map(str, layer.weight.shape))}: a pair of "
+                f"method.rank of {name} is {rank}, and it is {' x '.join(map(str, layer.weight.shape))}: a pair of "
                 f"rank above {smaller} would be larger than the matrix. Choose a rank of at most {smaller}."
             )

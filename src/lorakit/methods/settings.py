@@ -50,6 +50,10 @@ class LoraSettings(_Method):
     """Which linear layers get a pair: `all-linear`, or ends of module names; left out: the family's own list."""
     last_blocks: int | None = Field(default=None, ge=1)
     """Give pairs to the last blocks alone, this many, of an encoder-decoder its decoder's; left out: to all blocks."""
+    rank_pattern: dict[str, Annotated[int, Field(ge=1)]] | None = None
+    """Ranks of single layers, by the ends of their names (`{c_fc: 4, h.0.attn.c_attn: 16}`); all others have `rank`."""
+    alpha_pattern: dict[str, Annotated[float, Field(gt=0)]] | None = None
+    """The same for `alpha`, which stays what it is where a rank alone is named."""
     rslora: bool = False
     """Scale by alpha / sqrt(rank) (Kalajdzievski 2023, arXiv:2312.03732, equation 4)."""
     dora: bool = False

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from lorakit.recipe.reading import KeyPath
 from lorakit.recipe.settings import WORDS, Recipe
 
-_PLURALS = {"number": "numbers", "string": "texts"}
+_PLURALS = {"integer": "whole numbers", "number": "numbers", "string": "texts"}
 """What the values of a mapping with free keys are called."""
 
 Node = Mapping[str, Any]
