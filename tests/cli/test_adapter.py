@@ -74,6 +74,17 @@ def test_check_of_a_sound_run_leaves_with_0(run):
     assert done.stdout.splitlines()[-1] == "no faults"
 
 
+def test_what_there_is_nothing_to_hold_to_has_no_tick(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    for name in ("manifest.json", "hashes.json"):
+        (tmp_path / "run" / name).unlink()
+    done = lorakit("adapter", "check", str(tmp_path / "run"), "--base", str(run.parent / "base"))
+    marks = {
+        line.split("  ")[0]: line.split()[1] for line in done.stdout.splitlines() if line.startswith(("files", "base"))
+    }
+    assert marks == {"files": "–", "base": "–"}
+
+
 def test_check_tells_each_fault_in_one_line_and_leaves_with_1(run, tmp_path):
     damaged = shutil.copytree(run, tmp_path / "damaged")
     file = damaged / "adapter_config.json"

@@ -43,7 +43,8 @@ def looked_at(checked: Checked) -> list[RenderableType]:
     table.add_column()
     table.add_column(overflow="fold")
     for one in checked.looked:
-        lines = [("✗", fault) for fault in one.faults] or [("✓", one.told) if one.told else ("–", "not looked at")]
+        told = ("✓" if one.told and one.held else "–", one.told or "not looked at")
+        lines = [("✗", fault) for fault in one.faults] or [told]
         for number, (mark, words) in enumerate(lines):
             table.add_row("" if number else one.name, mark, Text(screen.safe(words)))
     return [table, "", counted(checked.faults, "fault") if checked.faults else "no faults"]

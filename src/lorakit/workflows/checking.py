@@ -35,6 +35,12 @@ class Looked:
     told: str
     """What holds, in words; empty where there are faults or nothing could be looked at."""
     faults: tuple[str, ...] = ()
+    held: bool = True
+    """Whether there was something to hold it to."""
+
+
+class _Moot(Exception):
+    """There is nothing to hold something to; the words say why."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,8 @@ def _look(name: str, look: Callable[[Any], tuple[str, list[str]]], subject: Subj
     """Run one check; what keeps it from looking is a fault where it has not been told yet."""
     try:
         told, faults = look(subject)
+    except _Moot as reason:
+        return Looked(name, str(reason), held=False)
     except LorakitError as problem:
         told, faults = "", [" ".join(line.strip() for line in str(problem).splitlines())]
     new = [fault for fault in faults if fault not in seen]
@@ -136,7 +144,7 @@ def _files(subject: Subject) -> tuple[str, list[str]]:
     if (subject.folder / HASHES).exists():
         return "every file is as it was written", faults
     if subject.manifest is None:
-        return f"no {HASHES} says what they should be: made elsewhere", []
+        raise _Moot(f"no {HASHES} says what they should be: made elsewhere")
     return "", [f"{HASHES} is missing, so nothing says whether the files are whole. Use another copy."]
 
 
@@ -178,15 +186,15 @@ def _base(subject: Subject) -> tuple[str, list[str]]:
         return "none needed: a whole model", []
     bundle.check_base(subject.target)
     if subject.manifest is None:
-        return f"{subject.base.called}; whether it is the right one is not known: no manifest.json", []
+        raise _Moot(f"{subject.base.called}; whether it is the right one is not known: no manifest.json")
     return f"{subject.base.called} holds the very weights of the training", []
 
 
 def _plain(subject: Subject) -> tuple[str, list[str]]:
     if subject.form == "changed":
-        return "for lorakit alone; lorakit merge makes a model for transformers", []
+        raise _Moot("for lorakit alone; lorakit merge makes a model for transformers")
     if lora_file.is_rounded(subject.folder):
-        return "stored in few bits for lorakit alone; lorakit adapter quantize --to bf16 makes a pair for PEFT", []
+        raise _Moot("stored in few bits for lorakit alone; lorakit adapter quantize --to bf16 makes a pair for PEFT")
     return fitting.with_plain_libraries(subject.target)
 
 
