@@ -108,16 +108,16 @@ def agree(target: Target, probes: Probes, runtime: Any, longest: int, bound: flo
         return _agree_on_vectors(model, target, probes, runtime)
     decoder = target.base.family.kind == "decoder"
     texts = [_continued(each, longest - NEW_TOKENS) if decoder else _answered(each, probes) for each in probes.examples]
-    difference = logit = before = after = labels = 0.0
+    before = after = labels = 0.0
+    gaps = []
     with torch.inference_mode():
         for text in texts:
             expected_TV, found_TV = model(**text.inputs).logits[0], runtime.scores(*text.read)
-            difference = max(difference, float((expected_TV - found_TV).abs().max()))
-            logit = max(logit, float(expected_TV.abs().max()))
+            gaps.append(gap(expected_TV, found_TV))
             before += float(cross_entropy(expected_TV, text.learned_T, ignore_index=IGNORED, reduction="sum"))
             after += float(cross_entropy(found_TV, text.learned_T, ignore_index=IGNORED, reduction="sum"))
             labels += int((text.learned_T >= 0).sum())
-    _check_finite(logit, target)
+    difference, logit = largest(gaps, target)
     written = zip(written_by(model, target, [text.prompt for text in texts]), texts, strict=True)
     same = [is_same(ours, runtime.continued(text.prompt, NEW_TOKENS), bound * logit) for ours, text in written]
     count = max(labels, 1.0)
@@ -167,9 +167,26 @@ def is_same(text: Generation, found: Sequence[int], bound: float) -> bool:
     return len(text.ids) == len(found)
 
 
-def _check_finite(logit: float, target: Target) -> None:
-    if not math.isfinite(logit):
+def gap(expected: Tensor, found: Tensor) -> Tensor:
+    """Return the largest absolute difference of two numbers and the largest absolute one of `expected`, shape (2,)."""
+    import torch
+
+    return torch.stack(((expected - found).abs().max(), expected.abs().max()))
+
+
+def largest(gaps: Sequence[Tensor], target: Target) -> tuple[float, float]:
+    """Return the largest difference and the largest number of several `gap`s.
+
+    Raises:
+        LorakitError: A number of the target is not finite.
+    """
+    import torch
+
+    # Not Python's `max`, which passes over a NaN that is not the first.
+    difference, number = torch.stack(list(gaps)).amax(0).tolist()
+    if not math.isfinite(number):
         raise LorakitError(f"{target.folder} gives numbers that are not finite: its training diverged.")
+    return difference, number
 
 
 def _agree_on_vectors(model: Any, target: Target, probes: Probes, runtime: VectorRuntime) -> Agreement:
@@ -193,9 +210,7 @@ def _agree_on_vectors(model: Any, target: Target, probes: Probes, runtime: Vecto
             pairs = [_vectors(model.base_model, batch, runtime) for batch in batches]
             setattr(model, model.base_model_prefix, _read_in(runtime, model.base_model))
             after = [(batch, objective.outputs(model, batch)) for batch in batches]
-    difference = max(float((expected - found).abs().max()) for expected, found in pairs)
-    number = max(float(expected.abs().max()) for expected, _ in pairs)
-    _check_finite(number, target)
+    difference, number = largest([gap(*pair) for pair in pairs], target)
     return Agreement(difference, number, mean_of(objective, before), mean_of(objective, after), None)
 
 

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from lorakit.adapters.bundle import Target
 from lorakit.checkpoints import heads
 from lorakit.data.batching import micro_batches
-from lorakit.errors import LorakitError
-from lorakit.workflows.export_agreement import NEW_TOKENS, Agreement, is_same, prompt_of, written_by
+from lorakit.workflows.export_agreement import NEW_TOKENS, Agreement, gap, is_same, largest, prompt_of, written_by
 from lorakit.workflows.probing import Probes
 from lorakit.workflows.scoring import mean_of, tokens_at_once
 
@@ -49,25 +48,21 @@ def compare(model: Any, target: Target, probes: Probes, reader: Reader, bound: f
     objective, arguments = probes.objective, {} if target.base.family.kind == "encoder" else {"use_cache": False}
     singles = [[example] for example in probes.examples]
     together = max(micro_batches(probes.examples, tokens_at_once(target), packed=False), key=len)
-    before, after, differences, scored = [], [], [], []
+    before, after, gaps = [], [], []
     for number, group in enumerate((*singles, together)):
         batch = objective.collate(group, packed=False)
         output, found = model(**batch.inputs, **arguments), reader(**batch.inputs)
         expected = {name: output[name].float() for name in found}
         for name, scores in expected.items():
             real = _real(name, batch, target.head)
-            differences.append((scores - found[name])[real].abs().max())
-            scored.append(scores[real].abs().max())
+            gaps.append(gap(scores[real], found[name][real]))
         if number < len(singles):
             before.append((batch, objective.outputs(_Said(expected), batch)))
             after.append((batch, objective.outputs(_Said(found), batch)))
-    # Not Python's `max`, which may pass over a number that is none.
-    difference, largest = float(torch.stack(differences).max()), float(torch.stack(scored).max())
-    if not largest < float("inf"):
-        raise LorakitError(f"{target.folder} gives numbers that are not finite: its training diverged.")
+    difference, score = largest(gaps, target)
     writes = heads.writes(target.head)
-    same = _same_text(model, target, probes, cast("Runtime", reader), bound * largest) if writes else None
-    return Agreement(difference, largest, mean_of(objective, before), mean_of(objective, after), same)
+    same = _same_text(model, target, probes, cast("Runtime", reader), bound * score) if writes else None
+    return Agreement(difference, score, mean_of(objective, before), mean_of(objective, after), same)
 
 
 def _real(name: str, batch: Batch, head: Head) -> Tensor | slice:

@@ -206,9 +206,9 @@ def _difference(
         stored.read_back(target.folder, model, cast(stored.Form, target.form))
     else:
         fresh = _replaced(model, target, speed, width, built, device)
-    pairs = list(zip(trained, _all_scores(fresh, built, run, examples), strict=True))
-    difference = max(float((one - other).abs().max()) for one, other in pairs)
-    scale = max(float(one.abs().max()) for one, _ in pairs)
+    pairs = zip(trained, _all_scores(fresh, built, run, examples), strict=True)
+    gaps = [torch.stack(((one - other).abs().max(), one.abs().max())) for one, other in pairs]
+    difference, scale = torch.stack(gaps).amax(0).tolist()  # Python's `max` passes over a NaN.
     if not difference <= (0.0 if device.type == "cpu" else 1e-3 * scale):
         raise TrainingError(
             f"the weights read back from {run.folder} give other scores than those in memory (largest difference "

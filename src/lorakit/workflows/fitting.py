@@ -61,6 +61,8 @@ def with_plain_libraries(target: Target) -> tuple[str, list[str]]:
     Returns:
         What holds, in words, and what does not.
     """
+    import torch
+
     library = "PEFT" if target.adapter is not None else "transformers"
     own = list(_scores(target.load("float32"), target))
     model, unread = plain.load(target)
@@ -68,9 +70,9 @@ def with_plain_libraries(target: Target) -> tuple[str, list[str]]:
     if faults:
         return "", faults
     pairs = list(zip(own, _scores(model, target), strict=True))
-    largest = max(float(one.abs().max()) for one, _ in pairs)
-    difference = max(float((one - other).abs().max()) for one, other in pairs)
-    # Written so that NaN is a fault too.
+    largest = float(torch.stack([one.abs().max() for one, _ in pairs]).max())
+    # Written so that NaN is a fault too, which Python's `max` would pass over where it is not the first.
+    difference = float(torch.stack([(one - other).abs().max() for one, other in pairs]).max())
     if not difference <= _BOUND * largest:
         faults = [
             f"{library} alone gives scores that differ by {difference:.1e} (of {largest:.3g} at most): merge it first, "
