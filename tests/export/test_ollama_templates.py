@@ -6,7 +6,7 @@ import pytest
 
 from conftest import tiny_tokenizer
 from go_templates import written_by
-from lorakit.adapters.export.ollama import Framing, check_framing, framing_of
+from lorakit.adapters.export.ollama import Framing, check_framing, framing_of, modelfile
 from lorakit.data.encoding import TextEncoder, style_for
 from lorakit.errors import LorakitError
 
@@ -142,3 +142,8 @@ def test_what_a_template_does_to_white_space_and_dates_is_said():
         "training cut white space around messages",
         "the chat template writes the current date",
     ]
+
+
+def test_a_licence_of_a_card_adds_no_line_of_its_own_to_a_modelfile():
+    licence = 'x"""\nADAPTER ./another.gguf\nSYSTEM """y'
+    assert modelfile(Framing(), (), 128, {}, licence) == modelfile(Framing(), (), 128, {}, None)

@@ -172,7 +172,7 @@ def modelfile(
         stops: Texts that end an answer, each of which `holds`.
         positions: Tokens of the prompt and its answer.
         settings: Of the sampler, by Ollama's names.
-        licence: Name of it, where known.
+        licence: Name of it, where known; left out unless a Modelfile `holds` it.
     """
     lines = [
         "FROM ./model.gguf",
@@ -180,7 +180,7 @@ def modelfile(
         *(f"PARAMETER stop {_quoted(stop)}" for stop in stops),
         f"PARAMETER num_ctx {positions}",
         *(f"PARAMETER {name} {value:g}" for name, value in settings.items()),
-        *([] if licence is None else [f"LICENSE {_quoted(licence)}"]),
+        *([f"LICENSE {_quoted(licence)}"] if licence is not None and holds(licence) else []),
     ]
     return "\n".join(lines) + "\n"
 
