@@ -143,9 +143,10 @@ def test_labels_in_another_order_are_found(classifiers, tmp_path, method):
     assert "c, b, a" in found["labels"][0]
 
 
-def test_labels_in_another_order_in_the_config_of_a_whole_model_are_found(classifiers, tmp_path):
+@pytest.mark.parametrize("named", [{"0": "b", "1": "a", "2": "c"}, ["a", "b", "c"], "a, b, c", 3])
+def test_other_labels_in_the_config_of_a_whole_model_are_found(classifiers, tmp_path, named):
     run = shutil.copytree(classifiers / "full", tmp_path / "run")
-    edited(run / "config.json", lambda config: config.update(id2label={"0": "b", "1": "a", "2": "c"}))
+    edited(run / "config.json", lambda config: config.update(id2label=named))
     assert "labels" in faults(run)
 
 

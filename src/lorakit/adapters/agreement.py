@@ -45,7 +45,9 @@ def label_faults(folder: Path, form: TargetForm, manifest: Manifest) -> Iterator
     others = {"the objective's settings in manifest.json": manifest.task.get("labels")}
     if labels and form in ("full", "merged"):
         named = read_json(folder / "config.json").get("id2label") or {}
-        others["config.json"] = [named.get(str(number)) for number in range(len(named))]
+        # What is no mapping names other labels, whatever it is.
+        there = [named.get(str(number)) for number in range(len(named))] if isinstance(named, dict) else [named]
+        others["config.json"] = there
     for where, other in others.items():
         if labels and other and other != labels:
             yield (
