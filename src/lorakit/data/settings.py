@@ -57,3 +57,8 @@ class DataSettings(BaseModel):
     """Read rows while training, for what does not fit into memory; needs train.max_steps and an evaluation file."""
     stream_buffer: int = Field(default=10_000, ge=1)
     """Rows held for shuffling while streaming."""
+
+    @property
+    def held_out(self) -> float | str | SourceSettings:
+        """Where evaluation rows come from: `eval`, or the share of the training rows that stands in its place."""
+        return 0.1 if self.eval is None else self.eval

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self, cast
+from typing import Self, cast
 
 import numpy as np
 
@@ -17,9 +17,6 @@ from lorakit.objectives.next_token import NextToken
 from lorakit.objectives.refusals import refuse_longer
 from lorakit.objectives.settings import CausalLMSettings
 from lorakit.types import Batch, Example, Head, Job, Row, TooLong
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lorakit.errors import CheckpointError
 from lorakit.objectives.base import laid, read_by_model
 from lorakit.types import Batch
-
-if TYPE_CHECKING:
-    pass
 
 _WRAPPING = ("mbart", "plbart")
 """Types whose decoder begins with the last token of its target, the language."""

@@ -136,7 +136,7 @@ def _split(
     """Return training rows, evaluation rows and what is to be said about them."""
     data, seed = recipe.data, recipe.train.seed
     notes: list[str] = []
-    share = 0.1 if data.eval is None else data.eval
+    share = data.held_out
     if isinstance(share, float):
         train_rows, evaluation_rows = splitting.split(rows, format, share, seed)
     else:

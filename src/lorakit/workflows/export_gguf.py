@@ -54,7 +54,7 @@ class Gguf:
         self.target = order.target
 
     def refuse(self) -> None:
-        """Raise LorakitError for what is no decoder of llama.cpp, or cannot be proved here."""
+        """Raise LorakitError for what llama.cpp has no place for, or cannot be proved here."""
         if self.order.shard_size is not None:
             raise LorakitError("--shard-size is for --to safetensors: GGUF is one file; leave it out.")
         _check_replaced(self.order.output)

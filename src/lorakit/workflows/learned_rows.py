@@ -41,9 +41,8 @@ def _drawn(folder: Path, rows: Sequence[Row], format: Format) -> Sequence[Row]:
         if recipe is None:
             return []
         data, seed = recipe.data, recipe.train.seed
-        share = 0.1 if data.eval is None else data.eval
-        if isinstance(share, float):
-            rows, _ = splitting.split(rows, format, share, seed)
+        if isinstance(data.held_out, float):
+            rows, _ = splitting.split(rows, format, data.held_out, seed)
     except LorakitError:
         # A recipe of another version, or too few rows to have been parted.
         return []

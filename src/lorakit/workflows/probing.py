@@ -71,9 +71,8 @@ def probes_for(target: Target, data: str | None = None) -> Probes:
     if data is not None:
         (rows, kind), origin = _read(DataSettings(train=data), None, 0, _accepted(target)), f"rows of {Path(data).name}"
     elif recipe is not None:
-        share = 0.1 if recipe.data.eval is None else recipe.data.eval
         (rows, kind), origin = (
-            _read(recipe.data, share, recipe.train.seed, _accepted(target)),
+            _read(recipe.data, recipe.data.held_out, recipe.train.seed, _accepted(target)),
             "the run's evaluation rows",
         )
     else:

@@ -18,8 +18,6 @@ _EXACT = ("silu", "relu")
 _POSITIONS = "embeddings.position_embeddings.weight"
 _DISTANCE = 128
 """Tokens from which on llama.cpp lets T5's distances share one number."""
-
-
 _INNER = ("intermediate_size", "n_inner", "d_ff")
 """What configs call the width between the two layers of a block's MLP."""
 
