@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lorakit.adapters.bundle import Target
 from lorakit.errors import LorakitError
 from lorakit.objectives.base import IGNORED
+from lorakit.workflows.export_order import Proof
 from lorakit.workflows.probing import Probes
 from lorakit.workflows.scoring import mean_of
 
@@ -70,6 +71,45 @@ class Agreement:
     def difference(self) -> float:
         """Largest difference as a share of the largest logit."""
         return self.largest_difference / self.largest_logit
+
+    def check_exact(self, bound: float, runtime: str) -> None:
+        """Raise LorakitError where the runtime says something else than the target in float32.
+
+        Args:
+            bound: Share of the largest logit by which rounding may change one.
+            runtime: Name of what computed it.
+        """
+        if self.difference <= bound and self.same_text in (1, None):
+            return
+        texts = "" if self.same_text is None else f", and {self.same_text:.0%} of the texts are continued alike"
+        raise LorakitError(
+            f"{runtime} does not compute this model: its numbers differ by up to {self.difference:.1e} of the largest "
+            f"one (at most {bound:.0e} is rounding){texts}. Nothing was written; use --to safetensors."
+        )
+
+    def proof(self, runtime: str, dtype: str, probes: Probes, notes: Iterable[str], compared: str = "logits") -> Proof:
+        """Return it as what an export proves.
+
+        Args:
+            runtime: Name and version of what computed it.
+            dtype: Most weights are stored in.
+            probes: Texts that were compared.
+            notes: What whoever uses the export must know, besides those of `probes`.
+            compared: The numbers, in a word.
+        """
+        return Proof(
+            runtime=runtime,
+            dtype=dtype,
+            texts=len(probes.examples),
+            origin=probes.origin,
+            largest_difference=self.largest_difference,
+            largest_logit=self.largest_logit,
+            same_text=self.same_text,
+            loss_before=self.loss_before,
+            loss_after=self.loss_after,
+            notes=(*probes.notes, *notes),
+            compared=compared,
+        )
 
 
 @dataclass(frozen=True, slots=True)

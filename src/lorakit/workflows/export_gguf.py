@@ -95,7 +95,8 @@ class Gguf:
             self._check_words(model)
             agreement = agree(self.target, self._probes, model, longest, self._bound)
         self._check(agreement)
-        return self._proof(model.name, self._probes, agreement)
+        compared = "numbers of vectors" if self.target.head.task.startswith("masked_lm") else "logits"
+        return agreement.proof(model.name, self._dtype, self._probes, self._untold(), compared)
 
     @contextlib.contextmanager
     def _loaded(self, place: Path, longest: int) -> Iterator[Model]:
@@ -224,37 +225,15 @@ class Gguf:
 
     def _check(self, agreement: Agreement) -> None:
         """Raise LorakitError where llama.cpp says something else than the target."""
+        if self._dtype == "float32":
+            agreement.check_exact(self._bound, "llama.cpp")
+            return
         moved = abs(agreement.loss_after - agreement.loss_before) / max(agreement.loss_before, 1e-3)
-        if self._dtype != "float32":
-            if not moved <= _LOSS_BOUND:
-                raise LorakitError(
-                    f"in {self._dtype}, llama.cpp loses what was learned: the loss goes from "
-                    f"{agreement.loss_before:.4f} to {agreement.loss_after:.4f}. Export with --dtype f32."
-                )
-        elif not (agreement.difference <= self._bound and agreement.same_text in (1, None)):
-            texts = (
-                "" if agreement.same_text is None else f", and {agreement.same_text:.0%} of the texts are written alike"
-            )
+        if not moved <= _LOSS_BOUND:
             raise LorakitError(
-                f"llama.cpp does not compute this model: its numbers differ by up to {agreement.difference:.1e} of the "
-                f"largest one (at most {self._bound:.0e} is rounding){texts}. Nothing was written; use --to "
-                f"safetensors."
+                f"in {self._dtype}, llama.cpp loses what was learned: the loss goes from "
+                f"{agreement.loss_before:.4f} to {agreement.loss_after:.4f}. Export with --dtype f32."
             )
-
-    def _proof(self, runtime: str, probes: Probes, agreement: Agreement) -> Proof:
-        return Proof(
-            runtime=runtime,
-            dtype=self._dtype,
-            texts=len(probes.examples),
-            origin=probes.origin,
-            largest_difference=agreement.largest_difference,
-            largest_logit=agreement.largest_logit,
-            same_text=agreement.same_text,
-            loss_before=agreement.loss_before,
-            loss_after=agreement.loss_after,
-            notes=(*probes.notes, *self._untold()),
-            compared="numbers of vectors" if self.target.head.task.startswith("masked_lm") else "logits",
-        )
 
     def _untold(self) -> Iterator[str]:
         """Yield what a GGUF file has no place for, and whoever uses it must know."""

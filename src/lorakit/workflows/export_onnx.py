@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from lorakit.workflows.export_agreement import Agreement
     from lorakit.workflows.export_scores import Reader
 
 BOUND = 1e-5
@@ -72,19 +71,8 @@ class Onnx:
         # PEFT's wrapper hides what kind of model it is; the layers inside keep their pairs.
         model = model.get_base_model() if self.target.form == "lora" else model
         agreement = compare(model, self.target, probes, self._loaded(place, model), BOUND)
-        self._check(agreement)
-        return Proof(
-            runtime=NAME,
-            dtype="float32",
-            texts=len(probes.examples),
-            origin=probes.origin,
-            largest_difference=agreement.largest_difference,
-            largest_logit=agreement.largest_logit,
-            same_text=agreement.same_text,
-            loss_before=agreement.loss_before,
-            loss_after=agreement.loss_after,
-            notes=(*probes.notes, *self._untold()),
-        )
+        agreement.check_exact(BOUND, "onnxruntime")
+        return agreement.proof(NAME, "float32", probes, self._untold())
 
     def _loaded(self, place: Path, model: Any) -> Reader:
         """Return what was written, loaded by onnxruntime; `model` says what it may not write."""
@@ -116,19 +104,6 @@ class Onnx:
             known = inspection.read_json(file) if file.is_file() else model.generation_config.to_diff_dict()
             told = {**known, "eos_token_id": sorted(target.eos_ids)}
             file.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-
-    def _check(self, agreement: Agreement) -> None:
-        """Raise LorakitError where onnxruntime says something else than the target."""
-        if not (agreement.difference <= BOUND and agreement.same_text in (1, None)):
-            texts = (
-                ""
-                if agreement.same_text is None
-                else f", and {agreement.same_text:.0%} of the texts are continued alike"
-            )
-            raise LorakitError(
-                f"onnxruntime does not compute this model: its scores differ by up to {agreement.difference:.1e} of "
-                f"the largest one (at most {BOUND:.0e} is rounding){texts}. Nothing was written; use --to safetensors."
-            )
 
     def _untold(self) -> Iterator[str]:
         """Yield what such a folder has no place for, and whoever uses it must know."""
