@@ -71,6 +71,7 @@ def test_switched_off_it_keeps_them_in_float32_and_gives_the_same():
     ("settings", "named"),
     [
         ({}, ["widened"]),
+        ({"model__add_tokens": ["Dahlia"]}, ["widened"]),
         ({"speed__widened": False}, ["no widened: switched off"]),
         ({"train__dtype": "float32"}, []),
         ({"speed__varlen": False}, []),

@@ -61,7 +61,8 @@ def widens(model: Any, pools: Family | None = None) -> bool:
 def _rows(model: Any) -> list[Tensor]:
     """Return two rows of ids, without padding among them, by which a decoder's head would find an earlier end."""
     generator = torch.Generator().manual_seed(0)
-    vocabulary, padding = model.get_input_embeddings().num_embeddings, model.config.pad_token_id or 0
+    # Not of the embeddings, which PEFT wraps where new tokens learn.
+    vocabulary, padding = model.config.vocab_size, model.config.pad_token_id or 0
     drawn = [torch.randint(0, vocabulary - 1, (length,), generator=generator) for length in _LENGTHS]
     return [ids_T + (ids_T >= padding) for ids_T in drawn]
 
