@@ -8,11 +8,9 @@ from __future__ import annotations
 import math
 import shlex
 import signal
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -24,27 +22,13 @@ from lorakit.training.checks import reached
 from lorakit.training.evaluation import evaluate
 from lorakit.training.events import EvaluationEvent, NoteEvent, StepEvent
 from lorakit.training.optim import learning_rate_at
+from lorakit.training.pace import Pace
 from lorakit.training.room import with_room
 from lorakit.training.run import Run
 from lorakit.training.signals import Asked
 from lorakit.training.state import State
 from lorakit.training.trial import try_longest
 from lorakit.types import Batch, Example
-
-
-@dataclass
-class _Pace:
-    """The speed of this process, since it started."""
-
-    started: float = field(default_factory=time.perf_counter)
-    tokens: int = 0
-    steps: int = 0
-
-    def per_second(self) -> float:
-        return self.tokens / max(1e-9, time.perf_counter() - self.started)
-
-    def seconds_left(self, steps: int) -> float:
-        return (time.perf_counter() - self.started) / max(1, self.steps) * steps
 
 
 def fit(run: Run, state: State) -> State:
@@ -90,10 +74,11 @@ def fit(run: Run, state: State) -> State:
 def _train(run: Run, state: State, before: list[Tensor]) -> None:
     if state.step < run.plan.total():
         try_longest(run)
-    pace = _Pace()
+    pace = Pace()
     # Due are the untrained model, and after a resume the evaluation that a signal cut short.
     if _is_due(run, state):
         _judge(run, state)
+        state.seconds += pace.lap()
         _save(run, state)
     run.model.train()
     for epoch, examples in run.plan.steps(skip=state.step):
@@ -111,13 +96,14 @@ def _train(run: Run, state: State, before: list[Tensor]) -> None:
             raise TrainingError(f"{error} {_saved_before(run, state)}") from error
         before[0] = states.random_state()
         improved = _is_due(run, state) and _judge(run, state)
+        state.seconds += pace.lap()
         if improved or state.step % _save_every(run) == 0 or state.step == run.plan.total():
             _save(run, state)
 
 
-def _step(run: Run, state: State, epoch: int, examples: Sequence[Example], pace: _Pace) -> None:
+def _step(run: Run, state: State, epoch: int, examples: Sequence[Example], pace: Pace) -> None:
     """Take one optimizer step at its learning rate and tell of it."""
-    started, total = time.perf_counter(), run.plan.total()
+    total = run.plan.total()
     rate = learning_rate_at(state.step, total, run.optim, run.learning_rate)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
@@ -127,7 +113,6 @@ def _step(run: Run, state: State, epoch: int, examples: Sequence[Example], pace:
     state.tokens += tokens
     state.loss_since += loss
     state.steps_since += 1
-    state.seconds += time.perf_counter() - started
     pace.tokens, pace.steps = pace.tokens + tokens, pace.steps + 1
     left = pace.seconds_left(total - state.step)
     run.reporters.report(StepEvent(state.step, total, epoch + 1, loss, norm, rate, pace.per_second(), left))
