@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from transformers import (
 
 from conftest import PAIRS, save_checkpoint, tiny_gpt2, tiny_llama
 from lorakit.adapters.bundle import open_target
-from lorakit.errors import LorakitError
+from lorakit.errors import Interrupted, LorakitError
 from lorakit.workflows.exporting import export
 from model_types import tiny_model
 from runs import train
@@ -262,6 +263,15 @@ def test_wrong_weights_are_found_and_nothing_is_written(small, tmp_path, monkeyp
     with pytest.raises(LorakitError, match="does not compute this model"):
         export(str(small[0]), "onnx", tmp_path / "onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_while_a_graph_is_traced_is_no_fault_of_the_model(small, tmp_path, monkeypatch):
+    def stopped(*_, **__):
+        raise Interrupted(signal.SIGTERM, "stopped by SIGTERM; nothing was written.")
+
+    monkeypatch.setattr("transformers.exporters.exporter_onnx.OnnxExporter.export", stopped)
+    with pytest.raises(Interrupted, match="nothing was written"):
+        export(str(small[0]), "onnx", tmp_path / "onnx")
 
 
 def test_an_interrupted_export_leaves_nothing(small, tmp_path, monkeypatch):

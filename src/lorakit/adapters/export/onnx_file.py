@@ -15,7 +15,7 @@ from torch.export import Dim
 
 from lorakit.adapters.export.onnx_graphs import Axes, Graph
 from lorakit.checkpoints.loading import quiet
-from lorakit.errors import LorakitError
+from lorakit.errors import Interrupted, LorakitError
 
 INLINE = 2_000_000_000
 """Most bytes of weights in the file itself: protobuf ends at 2 GiB. More stand beside it."""
@@ -38,6 +38,8 @@ def traced(graph: Graph) -> onnx_ir.Model:
             exported: Any = OnnxExporter().export(
                 graph.module, dict(graph.inputs), OnnxConfig(dynamic=True, dynamic_shapes=shapes)
             )
+    except Interrupted:
+        raise
     # torch's tracer, onnxscript and the exporter have errors of many kinds; each means that it cannot follow.
     except Exception as problem:
         first = str(problem).strip().split("\n", 1)[0]

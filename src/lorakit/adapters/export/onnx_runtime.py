@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lorakit.adapters.export.onnx_file import BRANCH
-from lorakit.errors import CheckpointError
+from lorakit.errors import CheckpointError, Interrupted
 
 NAME = f"onnxruntime {onnxruntime.__version__}"
 
@@ -37,6 +37,8 @@ class Session:
         options.log_severity_level = 4
         try:
             self._session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        except Interrupted:
+            raise
         # Its errors have no base class of their own.
         except Exception as problem:
             raise CheckpointError(f"onnxruntime does not load what was written: {problem}") from problem
@@ -52,6 +54,8 @@ class Session:
         given = {name: tensor.numpy() for name, tensor in inputs.items() if name in self.inputs}
         try:
             found = self._session.run(self.outputs, given)
+        except Interrupted:
+            raise
         except Exception as problem:
             raise CheckpointError(f"onnxruntime does not compute what was written: {problem}") from problem
         return {name: torch.from_numpy(array) for name, array in zip(self.outputs, found, strict=True)}
