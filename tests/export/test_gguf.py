@@ -226,10 +226,26 @@ def test_an_interrupted_export_leaves_neither_file_nor_scratch(tmp_path, llama_f
     assert [entry.name for entry in tmp_path.iterdir()] == ["adapter"]
 
 
-def test_force_replaces_a_gguf_and_nothing_else(tmp_path, llama_folder):
+def foreign(kind, place, own):
+    """Write a file that is not lorakit's."""
+    if kind == "table":
+        place.write_text("a,b\n")
+    elif kind == "cut short":
+        place.write_bytes(own.read_bytes()[:1000])
+    else:
+        writer = gguf.GGUFWriter(place, "llama")
+        writer.add_name("somebody else's")
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.close()
+
+
+@pytest.mark.parametrize("kind", ["table", "cut short", "GGUF of another program"])
+def test_force_replaces_a_gguf_that_lorakit_wrote_and_nothing_else(tmp_path, llama_folder, kind):
     for _ in range(2):
         export(str(llama_folder), "gguf", tmp_path / "model.gguf", force=True)
-    (tmp_path / "rows.csv").write_text("a,b\n")
-    with pytest.raises(LorakitError, match="no GGUF file, so it is not replaced"):
-        export(str(llama_folder), "gguf", tmp_path / "rows.csv", force=True)
-    assert (tmp_path / "rows.csv").read_text() == "a,b\n"
+    foreign(kind, tmp_path / "theirs", tmp_path / "model.gguf")
+    before = (tmp_path / "theirs").read_bytes()
+    with pytest.raises(LorakitError, match="no GGUF file that lorakit wrote, so it is not replaced"):
+        export(str(llama_folder), "gguf", tmp_path / "theirs", force=True)
+    assert (tmp_path / "theirs").read_bytes() == before

@@ -57,7 +57,6 @@ class Gguf:
         """Raise LorakitError for what llama.cpp has no place for, or cannot be proved here."""
         if self.order.shard_size is not None:
             raise LorakitError("--shard-size is for --to safetensors: GGUF is one file; leave it out.")
-        _check_replaced(self.order.output)
         if self.target.head.task not in _HEADS[self._kind]:
             raise LorakitError(
                 f"llama.cpp has no place for a head for {self.target.head.task}, which {self.order.name} has: use --to "
@@ -75,6 +74,7 @@ class Gguf:
         if self._kind == "encoder":
             self._check_pairs()
         _check_installed()
+        _check_replaced(self.order.output)
 
     def write(self, place: Path) -> None:
         """Fold the adapter in beside the output, and write what comes of it."""
@@ -250,8 +250,6 @@ def _check_installed() -> None:
 
 
 def _check_replaced(output: Path) -> None:
-    """Raise LorakitError where --force would replace a file that is no GGUF."""
-    if output.is_file():
-        with output.open("rb") as stream:
-            if stream.read(4) != b"GGUF":
-                raise LorakitError(f"{output} is no GGUF file, so it is not replaced; give another name.")
+    """Raise LorakitError where --force would replace a file that lorakit did not write."""
+    if output.is_file() and not gguf_file.is_own(output):
+        raise LorakitError(f"{output} is no GGUF file that lorakit wrote, so it is not replaced; give another name.")

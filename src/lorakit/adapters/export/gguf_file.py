@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorakit import __version__
 from lorakit.adapters.export import gguf_sizes
 from lorakit.adapters.export.gguf_architectures import (
     Architecture,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 _KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "q8_0": "Q8_0"}
 _FILE_TYPES = {"float32": "ALL_F32", "float16": "MOSTLY_F16", "bfloat16": "MOSTLY_BF16", "q8_0": "MOSTLY_Q8_0"}
 
+_ORIGIN = "lorakit.version"
+"""Key by which a file tells that it was written here."""
 _BLOCK = 32
 """Numbers of a row that ``q8_0`` rounds together."""
 
@@ -85,11 +88,23 @@ def write(
         gguf_sizes.say(writer, config, numbers, architecture, words.labels)
         writer.add_file_type(gguf.LlamaFileType[_FILE_TYPES[dtype]])
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+        writer.add_string(_ORIGIN, __version__)
         _say_words(writer, vocabulary, words)
         places, names = _places(source, config, numbers, architecture, bool(words.labels))
         _write_tensors(writer, places, names, config, numbers, architecture, dtype)
     finally:
         writer.close()
+
+
+def is_own(file: Path) -> bool:
+    """Return whether lorakit wrote a file as GGUF."""
+    import gguf
+
+    try:
+        return _ORIGIN in gguf.GGUFReader(file).fields
+    # What is no GGUF, or is cut short, is read until something does not fit.
+    except (ValueError, IndexError, KeyError, OSError, OverflowError):
+        return False
 
 
 def _say_words(writer: GGUFWriter, vocabulary: Vocabulary, words: Words) -> None:
@@ -227,6 +242,7 @@ def write_adapter(
     writer = gguf.GGUFWriter(file, architecture.name)
     try:
         writer.add_type(gguf.GGUFType.ADAPTER)
+        writer.add_string(_ORIGIN, __version__)
         writer.add_name(name)
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
         writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, 0.0)
