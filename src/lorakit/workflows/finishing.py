@@ -192,9 +192,8 @@ def _difference(
 ) -> float:
     """Return the largest difference of scores between `model` and the bundle read back, in the training precision.
 
-    The weights of `model` are let go in between: two models at once may be more than there is room for. Where they lie
-    in parts, one process may have no room for even one: there the bundle is read back into `model` itself, whose frozen
-    weights are those that its base was found to have.
+    The weights of `model` are let go in between: there may be no room for two models, and where they lie in parts not
+    even for one. There the bundle is read back into `model`, whose frozen weights its base was found to have.
 
     Raises:
         TrainingError: They differ; on a CPU by anything at all, on an accelerator by more than its kernels vary.
@@ -204,6 +203,7 @@ def _difference(
     if run.sharded:
         fresh = model
         stored.read_back(target.folder, model, cast(stored.Form, target.form))
+        run.accelerator.wait_for_everyone()  # The first one moves the files, which all have to have read.
     else:
         fresh = _replaced(model, target, speed, width, built, device)
     pairs = zip(trained, _all_scores(fresh, built, run, examples), strict=True)
