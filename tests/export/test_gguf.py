@@ -102,6 +102,35 @@ def test_new_tokens_are_words_of_the_file(tmp_path):
     assert difference(tmp_path / "model.gguf", model, [5, 400, 17, 401, 9, 400]) <= 1e-4
 
 
+@pytest.mark.parametrize(
+    ("begun", "learned", "override"),
+    [
+        ("tiny-gpt", PAIRS, ("tokenizer.ggml.add_bos_token", False)),
+        ("plain", [{"text": text} for text in SENTENCES], ("tokenizer.ggml.add_bos_token", True)),
+        ("plain", PAIRS, None),
+    ],
+)
+def test_what_the_notes_say_makes_the_file_of_the_base_cut_text_as_training_did(tmp_path, begun, learned, override):
+    base = begun if begun == "tiny-gpt" else save_checkpoint(tmp_path / "base", tiny_gpt2())
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(f"{json.dumps(row)}\n" for row in learned), encoding="utf-8")
+    folder = train(tmp_path / "run", base, rows, train__max_steps=1, objective__separator="").folder
+    notes = export(str(folder), "gguf-lora", tmp_path / "pairs.gguf").notes
+    export(str(base), "gguf", tmp_path / "base.gguf", "f32")
+    export(str(folder), "gguf", tmp_path / "merged.gguf", "f32")
+
+    def cut(name: str, **settings) -> list[int]:
+        return llama_cpp.Llama(str(tmp_path / name), vocab_only=True, verbose=False, **settings).tokenize(b"Say where.")
+
+    told = [note for note in notes if "--override-kv" in note]
+    assert (cut("base.gguf") == cut("merged.gguf")) == (override is None)
+    assert bool(told) == (override is not None)
+    if override is not None:
+        key, value = override
+        assert told[0].endswith(f" --override-kv {key}=bool:{str(value).lower()}.")
+        assert cut("base.gguf", kv_overrides={key: value}) == cut("merged.gguf")
+
+
 LLAMA_3 = {
     "rope_type": "llama3",
     "rope_theta": 10000.0,

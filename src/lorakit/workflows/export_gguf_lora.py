@@ -8,14 +8,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorakit.adapters.bundle import open_target
 from lorakit.adapters.export import gguf_file
 from lorakit.adapters.export.gguf_architectures import numbers_of
 from lorakit.adapters.parts import Parts, take_apart
 from lorakit.checkpoints.folders import scratch_folder
 from lorakit.errors import LorakitError
+from lorakit.workflows import export_texts
 from lorakit.workflows.export_gguf import Gguf
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from lorakit.adapters.export.llama_cpp import Model
 
 
@@ -59,8 +63,13 @@ class GgufLora(Gguf):
     def _untold(self) -> Iterator[str]:
         """Yield, besides, what the file of the base must know."""
         yield from super()._untold()
-        if self.target.eos_ids != self.target.base.eos_ids:
-            ends = ", ".join(map(repr, self.target.tokenizer.convert_ids_to_tokens(self._ends())))
+        # A base that was itself trained here has a file that begins texts, and stops, as that training did.
+        base, tokenizer = open_target(str(self.target.base.folder)), self.target.tokenizer
+        (before, _), (known, _) = export_texts.frame(self.target), export_texts.frame(base)
+        if before != known:
+            yield _beginning(bool(before), (before or known)[0], tokenizer)
+        if self.target.eos_ids != base.eos_ids:
+            ends = ", ".join(map(repr, tokenizer.convert_ids_to_tokens(self._ends())))
             yield f"training taught to stop at {ends}, and the base's own file stops elsewhere: name it as a stop text."
 
     @contextlib.contextmanager
@@ -73,3 +82,16 @@ class GgufLora(Gguf):
             self._write_model(base, self.target.base.folder, "float32")
             with contextlib.closing(RUNTIMES[self._kind](base, longest, place)) as model:
                 yield model
+
+
+def _beginning(begins: bool, start: int, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Say what makes llama.cpp put a start token before texts, or none, where the file of the base does otherwise."""
+    overrides = [f"tokenizer.ggml.add_bos_token=bool:{str(begins).lower()}"]
+    if begins and tokenizer.bos_token_id != start:
+        overrides.append(f"tokenizer.ggml.bos_token_id=int:{start}")
+    token = tokenizer.convert_ids_to_tokens(start)
+    return (
+        f"training put {token!r} before {'each text' if begins else 'no text'}, and the base's own file "
+        f"{'does not' if begins else 'has it put before each'}: give llama.cpp "
+        f"{' '.join(f'--override-kv {override}' for override in overrides)}."
+    )
