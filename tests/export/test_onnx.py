@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -293,3 +296,10 @@ def test_only_a_folder_that_lorakit_wrote_is_replaced(small, tmp_path):
     (tmp_path / "mine" / "rows.csv").write_text("a,b\n")
     with pytest.raises(LorakitError, match="was not written by lorakit"):
         export(str(small[0]), "onnx", tmp_path / "mine", force=True)
+
+
+def test_onnxruntime_keeps_no_database_of_what_was_done(tmp_path):
+    told = {key: value for key, value in os.environ.items() if key not in ("XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY")}
+    told |= {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", "import lorakit.adapters.export.onnx_runtime"], env=told, check=True)
+    assert [entry for entry in tmp_path.rglob("*") if entry.is_file()] == []

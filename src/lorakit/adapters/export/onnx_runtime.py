@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 import torch
 from torch import Tensor
 
 from lorakit.adapters.export.onnx_file import BRANCH
 from lorakit.errors import CheckpointError, Interrupted
+
+# Read at its import, which otherwise begins a database of events in the home folder, to be sent.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime
 
 NAME = f"onnxruntime {onnxruntime.__version__}"
 
