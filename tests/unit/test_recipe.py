@@ -164,6 +164,20 @@ def test_an_override_of_a_text_stays_a_text_though_it_looks_like_a_number():
     assert loaded.recipe.model.revision == "1e5"
 
 
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [("to English: ", "to English: "), (" -> ", " -> "), (" ", " "), (" 12 ", " 12 "), ("' quoted '", " quoted ")],
+)
+def test_a_text_given_as_an_option_keeps_its_spaces(typed, kept):
+    options = [("model", "a", "--model"), ("data", "b", "--data"), ("objective.separator", typed, "--set")]
+    assert load(None, options).recipe.objective.separator == kept
+
+
+def test_spaces_around_the_equals_sign_are_no_part_of_an_option():
+    options = [("model ", " a", "--set"), ("data.train ", " b.csv", "--set")]
+    assert load(None, options).recipe.data.train == "b.csv"
+
+
 @pytest.mark.parametrize("path", ["-", "[draft].csv", "a: b.csv", "*.csv", "'", "no"])
 def test_a_path_given_as_an_option_is_taken_as_it_is(path):
     assert load(None, [("model", "a", "--model"), ("data.train", path, "--data")]).recipe.data.train == path

@@ -151,7 +151,8 @@ def _spread(document: Document) -> None:
 def _override(document: Document, key: str, text: str, origin: str) -> None:
     """Put one option on top of `document`."""
     path: KeyPath = tuple(key.strip().split("."))
-    value = _option_value(path, text.strip())
+    # The spaces of ``key = value`` belong to the equals sign; all others were typed to be there.
+    value = _option_value(path, text.lstrip() if key != key.rstrip() else text)
     if len(path) == 1 and path[0] in WORDS and not isinstance(value, dict | list | None):
         path = (path[0], WORDS[str(path[0])])
     node = document.values
@@ -169,12 +170,13 @@ def _override(document: Document, key: str, text: str, origin: str) -> None:
 
 
 def _option_value(path: KeyPath, text: str) -> Any:
-    """What an option means: where a text is accepted and a number is not, ``123`` is a text."""
+    """What an option means: where a text is accepted and a number is not, ``123`` is a text, with spaces as typed."""
     word = (path[0], WORDS[str(path[0])]) if len(path) == 1 and path[0] in WORDS else path
-    value = flow_value(text)
-    takes = kinds(word)
+    value, takes = flow_value(text.strip()), kinds(word)
     numbers = {bool: {"boolean"}, int: {"integer", "number"}, float: {"number"}}.get(type(value))
-    if numbers is not None and "string" in takes and not numbers & takes and not choices(word):
+    is_no_number = numbers is not None and not numbers & takes
+    is_space = text.isspace() and "null" not in takes
+    if "string" in takes and not choices(word) and (is_no_number or is_space or value == text.strip()):
         return text
     return value
 
