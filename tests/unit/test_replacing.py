@@ -52,6 +52,11 @@ def test_a_file_added_to_a_written_folder_is_named_and_kept(tmp_path, name):
     refused(tmp_path / "out", f"also holds {name}")
 
 
+def test_a_file_edited_by_hand_is_named_and_kept(tmp_path):
+    (written(tmp_path / "out") / "deep" / "weights").write_text("odl")
+    refused(tmp_path / "out", "holds deep/weights, which was edited")
+
+
 def test_a_link_added_to_a_written_folder_is_named(tmp_path):
     (written(tmp_path / "out") / "elsewhere").symlink_to(tmp_path)
     refused(tmp_path / "out", "also holds elsewhere")

@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from lorakit.checkpoints.hashes import HASHES, UNHASHED, flush, read_hashes, write_hashes
+from lorakit.checkpoints.hashes import HASHES, UNHASHED, flush, read_hashes, sha256, write_hashes
 from lorakit.errors import CheckpointError, Interrupted
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST})
+
+_EDITABLE = 2**20
+"""Most bytes of a file that is looked at for edits before its folder is replaced; nobody types weights."""
 
 
 @contextlib.contextmanager
@@ -109,7 +112,7 @@ def check_destination(destination: Path, force: bool = False, sources: Iterable[
 
     Args:
         destination: Folder to be made or replaced.
-        force: Accept a folder that is not empty where `hashes.json` lists all that it holds.
+        force: Accept a folder that is not empty where `hashes.json` lists all that it holds, and nobody edited it.
         sources: Files and folders that are read; neither they nor a folder around them may be replaced.
 
     Raises:
@@ -172,6 +175,12 @@ def _check_contents(destination: Path, force: bool) -> None:
         if name not in known and (entry.is_symlink() or not entry.is_dir()):
             raise CheckpointError(
                 f"{destination} also holds {name}, which lorakit did not write, so --force keeps it; give another one."
+            )
+        told = written.get(name)
+        if told and told.size <= _EDITABLE and entry.is_file() and sha256(entry) != told.sha256:
+            raise CheckpointError(
+                f"{destination} holds {name}, which was edited since lorakit wrote it, so --force keeps it; move the "
+                f"folder away, or give another one."
             )
 
 
