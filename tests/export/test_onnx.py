@@ -17,9 +17,10 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    AutoTokenizer,
 )
 
-from conftest import PAIRS, save_checkpoint, tiny_gpt2, tiny_llama
+from conftest import PAIRS, save_checkpoint, tiny_gpt2, tiny_llama, tiny_tokenizer
 from lorakit.adapters.bundle import open_target
 from lorakit.errors import Interrupted, LorakitError
 from lorakit.workflows.exporting import export
@@ -303,3 +304,25 @@ def test_onnxruntime_keeps_no_database_of_what_was_done(tmp_path):
     told |= {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
     subprocess.run([sys.executable, "-c", "import lorakit.adapters.export.onnx_runtime"], env=told, check=True)
     assert [entry for entry in tmp_path.rglob("*") if entry.is_file()] == []
+
+
+def test_a_folder_whose_base_pads_with_nothing_pads_with_what_ends_texts(tmp_path):
+    tokenizer = tiny_tokenizer()
+    tokenizer.pad_token = None
+    base = save_checkpoint(tmp_path / "base", tiny_gpt2(), tokenizer)
+    found = AutoTokenizer.from_pretrained(export(str(base), "onnx", tmp_path / "onnx").place)
+    batch = found(["a", "one and two"], padding=True)
+    assert [sum(row) for row in batch.attention_mask] == [
+        len(tokenizer(text).input_ids) for text in ("a", "one and two")
+    ]
+    assert {batch.input_ids[0][0], batch.input_ids[0][-1]} == {tokenizer("a").input_ids[0], tokenizer.eos_token_id}
+
+
+def test_a_run_of_sources_tells_its_prefix(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(f'{{"source": "{number}", "target": "say {number}"}}\n' for number in range(8)))
+    values = {"objective__name": "seq2seq_lm", "objective__prefix": "say: ", "train__max_steps": 1}
+    base = save_checkpoint(tmp_path / "base", tiny_model("t5", AutoModelForSeq2SeqLM, **IDS))
+    folder = train(tmp_path / "run", base, rows, **values).folder
+    notes = export(str(folder), "onnx", tmp_path / "onnx").notes
+    assert any("the text before a source: write 'say: ' before each" in note for note in notes)

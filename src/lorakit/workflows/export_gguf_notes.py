@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lorakit.adapters.bundle import Target
 from lorakit.adapters.export.gguf_vocabulary import Vocabulary
-from lorakit.workflows.tasks import settings_of
+from lorakit.workflows import export_texts
 
 
 def untold(target: Target, vocabulary: Vocabulary, ends: int, positions: int) -> Iterator[str]:
@@ -18,14 +18,9 @@ def untold(target: Target, vocabulary: Vocabulary, ends: int, positions: int) ->
         ends: How many tokens that end an answer are in the file.
         positions: Longest text, in tokens, that the file claims to read.
     """
-    if target.style.separator:
-        yield f"GGUF has no place for the text behind a prompt: write {target.style.separator!r} behind each."
-    if target.stop_strings:
-        yield f"GGUF has no place for texts that end an answer: {', '.join(map(repr, target.stop_strings))}."
+    yield from export_texts.untold(target, "GGUF")
     if len(target.eos_ids) > ends:
         yield f"GGUF has places for three tokens that end an answer, and this model {len(target.eos_ids)}."
-    if prefix := getattr(settings_of(target), "prefix", ""):
-        yield f"GGUF has no place for the text before a source: write {prefix!r} before each."
     if vocabulary.decomposes:
         yield (
             "llama.cpp does not take all letters apart as this tokenizer does first (Korean, letters with marks): give "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from lorakit.adapters import whole
 from lorakit.checkpoints import heads, inspection
 from lorakit.errors import LorakitError
+from lorakit.workflows import export_texts
 from lorakit.workflows.export_agreement import NEW_TOKENS
 from lorakit.workflows.export_order import Order, Proof
 from lorakit.workflows.probing import probes_for
@@ -72,7 +73,7 @@ class Onnx:
         model = model.get_base_model() if self.target.form == "lora" else model
         agreement = compare(model, self.target, probes, self._loaded(place, model), BOUND)
         agreement.check_exact(BOUND, "onnxruntime")
-        return agreement.proof(NAME, "float32", probes, self._untold())
+        return agreement.proof(NAME, "float32", probes, export_texts.untold(self.target, "ONNX"))
 
     def _loaded(self, place: Path, model: Any) -> Reader:
         """Return what was written, loaded by onnxruntime; `model` says what it may not write."""
@@ -94,25 +95,23 @@ class Onnx:
 
     def _write_companions(self, place: Path, model: PreTrainedModel) -> None:
         """Write config.json, the tokenizer's files, and where training taught to stop."""
-        target = self.target
+        target, tokenizer = self.target, self.target.base.tokenizer
         whole.write_companions(place, target.base, "float32", model, target.head)
         template = target.style.chat_template
-        if template and not target.base.tokenizer.chat_template:
+        if template and not tokenizer.chat_template:
             (place / "chat_template.jinja").write_text(template, encoding="utf-8")
+        if tokenizer.pad_token is None and tokenizer.eos_token is not None:
+            # What is padded is masked, so that any token does.
+            _add(place / "tokenizer_config.json", {}, pad_token=str(tokenizer.eos_token))
         if heads.writes(target.head) and target.eos_ids:
-            file = place / "generation_config.json"
-            known = inspection.read_json(file) if file.is_file() else model.generation_config.to_diff_dict()
-            told = {**known, "eos_token_id": sorted(target.eos_ids)}
-            file.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+            made = model.generation_config.to_diff_dict()
+            _add(place / "generation_config.json", made, eos_token_id=sorted(target.eos_ids))
 
-    def _untold(self) -> Iterator[str]:
-        """Yield what such a folder has no place for, and whoever uses it must know."""
-        if self.target.style.separator:
-            separator = self.target.style.separator
-            yield f"ONNX folders have no place for the text behind a prompt: write {separator!r} behind each."
-        if self.target.stop_strings:
-            texts = ", ".join(map(repr, self.target.stop_strings))
-            yield f"ONNX folders have no place for texts that end an answer: {texts}."
+
+def _add(file: Path, otherwise: dict[str, Any], **told: Any) -> None:
+    """Put keys into a JSON file, which begins with others where it is not there."""
+    known = inspection.read_json(file) if file.is_file() else otherwise
+    file.write_text(json.dumps({**known, **told}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _check_installed() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from lorakit.adapters.bundle import Target
@@ -11,6 +11,7 @@ from lorakit.data.framing import FramedEncoder
 from lorakit.data.source_text import SourceEncoder
 from lorakit.errors import LorakitError
 from lorakit.workflows.probing import SENTENCES
+from lorakit.workflows.tasks import settings_of
 
 TEXTS = (*SENTENCES, "It's 1,024 + 7 = 1031!  Two\n\nlines,\tand a tab: (naïve) 'quotes' — ça va? 😀")
 """Texts that both tokenizers must cut alike."""
@@ -42,3 +43,13 @@ def frame(target: Target) -> tuple[list[int], list[int]]:
             f"{len(behind)}."
         )
     return before, behind
+
+
+def untold(target: Target, format_name: str) -> Iterator[str]:
+    """Yield a sentence for each text of training that a format of models alone has no place for."""
+    if target.style.separator:
+        yield f"{format_name} has no place for the text behind a prompt: write {target.style.separator!r} behind each."
+    if prefix := getattr(settings_of(target), "prefix", ""):
+        yield f"{format_name} has no place for the text before a source: write {prefix!r} before each."
+    if target.stop_strings:
+        yield f"{format_name} has no place for texts that end an answer: {', '.join(map(repr, target.stop_strings))}."
