@@ -141,3 +141,9 @@ def test_a_scratch_folder_of_a_killed_process_is_swept(tmp_path):
     left.mkdir()
     with scratch_folder(tmp_path / "model"):
         assert not left.exists()
+
+
+def test_what_is_written_aside_is_called_by_the_name_that_was_given(tmp_path):
+    with pytest.raises(CheckpointError) as caught, scratch_folder(tmp_path / "model") as scratch:
+        (scratch / "missing" / "file").write_text("")
+    assert str(caught.value) == f"{tmp_path / 'model'} was not written: No such file or directory."

@@ -40,7 +40,7 @@ def whole_folder(destination: Path, force: bool = False, own: bool = False) -> I
     destination = _named(destination)
     if not own:
         check_destination(destination, force)
-    with _folder_aside(destination) as aside:
+    with _plain_errors(destination), _folder_aside(destination) as aside:
         yield aside
         write_hashes(aside)
         _put_in_place(aside, destination, force or own)
@@ -76,14 +76,14 @@ def scratch_folder(destination: Path) -> Iterator[Path]:
     """Give a folder beside a file that is to be written, for what it is made from; it is gone when the block ends."""
     # Under another name than the file's own, whose leftovers are swept when it is written.
     destination = _named(destination)
-    with _folder_aside(destination.with_name(f"{destination.name}.parts")) as aside:
+    with _plain_errors(destination), _folder_aside(destination.with_name(f"{destination.name}.parts")) as aside:
         yield aside
 
 
 @contextlib.contextmanager
 def _folder_aside(destination: Path) -> Iterator[Path]:
     """Give an empty folder beside `destination`, gone when the block ends unless it was renamed into place."""
-    with _plain_errors(destination), _signals_raise():
+    with _signals_raise():
         destination.parent.mkdir(parents=True, exist_ok=True)
         _sweep(destination)
         aside = _beside(destination, "new")
@@ -274,7 +274,10 @@ def _plain_errors(destination: Path) -> Iterator[None]:
             raise CheckpointError(
                 f"{destination} exists: another command wrote it meanwhile, and it is left as it is. Give another name."
             ) from problem
-        raise CheckpointError(f"{destination} was not written: {problem}.") from problem
+        # A name of what is written aside says nothing to whoever gave another.
+        is_aside = f"{destination.parent / f'.{destination.name}.'}" in str(problem.filename)
+        cause = problem.strerror if is_aside else problem
+        raise CheckpointError(f"{destination} was not written: {cause}.") from problem
 
 
 @contextlib.contextmanager
