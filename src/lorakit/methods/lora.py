@@ -113,6 +113,6 @@ def _check_ranks(settings: LoraSettings, layers: dict[str, Any]) -> None:
         smaller = min(layer.weight.shape)
         if rank > smaller:
             raise TrainingError(
-                f"method.rank is {rank}, and {name} is {' x '.join(map(str, layer.weight.shape))}: a pair of "
+                f"method: rank is {rank} for {name}, which is {' x '.join(map(str, layer.weight.shape))}: a pair of "
                 f"rank above {smaller} would be larger than the matrix. Choose a rank of at most {smaller}."
             )
