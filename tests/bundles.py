@@ -63,6 +63,20 @@ def plain_adapter(folder: Path, model) -> Path:
     return folder
 
 
+def moved_adapter(folder: Path, model, **settings) -> Path:
+    """Write a LoRA of these settings by PEFT alone, without a manifest; nothing that learns is left at its start."""
+    from peft import LoraConfig, get_peft_model
+
+    adapted = get_peft_model(model, LoraConfig(**settings))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in adapted.parameters():
+            if weight.requires_grad:
+                weight.add_(0.05 * torch.randn_like(weight))
+    adapted.save_pretrained(folder, save_embedding_layers=False)
+    return folder
+
+
 FORMS = {
     "lora": (LoraSettings(dora=True), "lora"),
     "head": (HeadSettings(), "changed"),

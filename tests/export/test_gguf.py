@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from tokenizers import Regex, pre_tokenizers
 from transformers import AutoModelForCausalLM
 
+from bundles import moved_adapter
 from conftest import PAIRS, SENTENCES, save_checkpoint, tiny_gpt2, tiny_llama, tiny_tokenizer
 from lorakit.adapters.bundle import open_target
 from lorakit.adapters.export import gguf_file
@@ -48,15 +49,8 @@ def adapter(folder: Path, base: Path, **settings) -> Path:
     """Train and save an adapter with plain PEFT; no manifest."""
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     targets = ["c_attn", "c_proj", "c_fc"] if model.config.model_type == "gpt2" else ["q_proj", "k_proj", "down_proj"]
-    config = LoraConfig(task_type="CAUSAL_LM", **{"target_modules": targets, "r": 4, "lora_alpha": 16, **settings})
-    model = get_peft_model(model, config)
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.requires_grad:
-                weight.add_(0.05 * torch.randn_like(weight))
-    model.save_pretrained(folder, save_embedding_layers=False)
-    return folder
+    settings = {"target_modules": targets, "r": 4, "lora_alpha": 16, **settings}
+    return moved_adapter(folder, model, task_type="CAUSAL_LM", **settings)
 
 
 VARIANTS = {

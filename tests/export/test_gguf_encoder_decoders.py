@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from tokenizers import normalizers, pre_tokenizers
 from transformers import AutoModelForSeq2SeqLM
 
+from bundles import moved_adapter
 from conftest import PAIRS, SENTENCES, save_checkpoint
 from lorakit.adapters.bundle import open_target
 from lorakit.adapters.export import gguf_architectures
@@ -76,14 +77,7 @@ def adapter(folder: Path, base: Path, **settings) -> Path:
     """Train and save an adapter with plain PEFT; no manifest."""
     model = AutoModelForSeq2SeqLM.from_pretrained(base, dtype=torch.float32)
     settings = {"target_modules": ["q", "k", "o", "wi", "wo"], "r": 4, "lora_alpha": 16, **settings}
-    model = get_peft_model(model, LoraConfig(task_type="SEQ_2_SEQ_LM", **settings))
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.requires_grad:
-                weight.add_(0.05 * torch.randn_like(weight))
-    model.save_pretrained(folder, save_embedding_layers=False)
-    return folder
+    return moved_adapter(folder, model, task_type="SEQ_2_SEQ_LM", **settings)
 
 
 VARIANTS = {

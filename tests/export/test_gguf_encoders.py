@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     AutoModel,
@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from bundles import moved_adapter
 from conftest import SENTENCES, save_checkpoint
 from encoders import framing, with_old_names, written
 from lorakit.adapters.export import gguf_file
@@ -98,14 +99,7 @@ def framed_pieces():
 def adapter(folder: Path, model, task: str | None, **settings) -> Path:
     """Train and save an adapter with plain PEFT; no manifest."""
     settings = {"target_modules": ["query", "key", "output.dense"], "r": 4, "lora_alpha": 16, **settings}
-    model = get_peft_model(model, LoraConfig(task_type=task, **settings))
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.requires_grad:
-                weight.add_(0.05 * torch.randn_like(weight))
-    model.save_pretrained(folder, save_embedding_layers=False)
-    return folder
+    return moved_adapter(folder, model, task_type=task, **settings)
 
 
 VARIANTS = {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
@@ -20,6 +20,7 @@ from transformers import (
     AutoTokenizer,
 )
 
+from bundles import moved_adapter
 from conftest import PAIRS, save_checkpoint, tiny_gpt2, tiny_llama, tiny_tokenizer
 from lorakit.adapters.bundle import open_target
 from lorakit.errors import Interrupted, LorakitError
@@ -64,14 +65,7 @@ def past_of(run, rows: int, outputs=None) -> dict:
 
 def adapter(folder: Path, base: Path, auto, **settings) -> Path:
     """Train and save an adapter with plain PEFT; no manifest."""
-    model = get_peft_model(auto.from_pretrained(base, dtype=torch.float32), LoraConfig(**settings))
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.requires_grad:
-                weight.add_(0.05 * torch.randn_like(weight))
-    model.save_pretrained(folder, save_embedding_layers=False)
-    return folder
+    return moved_adapter(folder, auto.from_pretrained(base, dtype=torch.float32), **settings)
 
 
 def plain(base: Path, folder: Path, auto):
