@@ -42,9 +42,14 @@ def to_come(model: nn.Module, cut: str, world: int) -> int:
     changing = gradients_and_moments(model)
     if not cut:
         return changing
-    # Gradients are whole until the last micro-batch of a step: a third, which is not worth a formula of its own.
-    if cut in ("zero-1", "zero-2"):
-        return weights(model) + (changing if cut == "zero-1" else changing // world)
+    slopes = 4 * sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    if cut.startswith("zero"):
+        # DeepSpeed steps on a float32 copy of its own, as large as the gradient.
+        changing += slopes
+    if cut == "zero-1":
+        return weights(model) + slopes + (changing - slopes) // world
+    if cut == "zero-2":
+        return weights(model) + changing // world
     return (weights(model) + changing) // world
 
 

@@ -70,7 +70,7 @@ class Agreement:
     @property
     def difference(self) -> float:
         """Largest difference as a share of the largest logit."""
-        return self.largest_difference / self.largest_logit
+        return self.largest_difference / max(self.largest_logit, 1e-45)  # All may be 0.
 
     def check_exact(self, bound: float, runtime: str) -> None:
         """Raise LorakitError where the runtime says something else than the target in float32.
