@@ -181,7 +181,7 @@ def test_where_nothing_fits_it_is_not_taken(tmp_path, calls, gpt2_folder, pairs_
 def test_the_loss_in_parts_multiplies_as_its_layer_does(tmp_path, monkeypatch, calls, gpt2_folder, pairs_file):
     from lorakit.fast import logits
 
-    monkeypatch.setattr(logits, "_AT_ONCE", {"cpu": 1})
+    monkeypatch.setattr(logits, "_rows", lambda _: 64)
     settings = {**EXACT, "train__rows_per_step": 16}
     parts = train(tmp_path / "parts", gpt2_folder, pairs_file, **settings).folder
     # All other layers see rows of a batch.

@@ -19,7 +19,7 @@ LENGTHS = (60, 47, 64, 33, 51, 64, 40, 58, 62, 64)
 @pytest.fixture
 def small_parts(monkeypatch):
     """Parts of 64 positions, however few scores that is."""
-    monkeypatch.setattr(logits, "_AT_ONCE", {"cpu": 1})
+    monkeypatch.setattr(logits, "_rows", lambda _: 64)
 
 
 def made(family):
@@ -108,18 +108,23 @@ def test_a_step_in_parts_has_the_gradients_of_the_plain_one(tmp_path, small_part
 def test_a_trained_adapter_is_that_of_the_plain_way(tmp_path, monkeypatch, gpt2_folder, pairs_file):
     settings = {"train__rows_per_step": 16, "optim": {"name": "sgd", "learning_rate": 0.1}}
     plain = train(tmp_path / "plain", gpt2_folder, pairs_file, speed__logits=False, **settings).folder
-    monkeypatch.setattr(logits, "_AT_ONCE", {"cpu": 1})
+    monkeypatch.setattr(logits, "_rows", lambda _: 64)
     parts = train(tmp_path / "parts", gpt2_folder, pairs_file, **settings).folder
     expected = weights(plain)
     for name, tensor in weights(parts).items():
         assert torch.allclose(tensor, expected[name], atol=1e-6), name
 
 
+def test_a_part_has_128_positions_however_many_words_there_are():
+    layer = torch.nn.Linear(1, 50_257)
+    assert logits._rows(layer) == 128
+
+
 def test_few_positions_take_the_plain_way():
     model = tiny_gpt2()
     assert prove_last(model)
-    assert not scored_in_parts(model, 2**23 // 400 // 64 * 64)
-    assert scored_in_parts(model, 2**23 // 400 // 64 * 64 + 1)
+    assert not scored_in_parts(model, 2**21 // 400 // 64 * 64)
+    assert scored_in_parts(model, 2**21 // 400 // 64 * 64 + 1)
 
 
 def test_an_output_layer_with_something_put_into_it_takes_the_plain_way():

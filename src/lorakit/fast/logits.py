@@ -26,9 +26,11 @@ from lorakit.fast.shapes import GRAIN
 
 IGNORED = -100
 """Target of a position that is not counted."""
-_AT_ONCE = {"cpu": 2**23, "cuda": 2**27}
+_AT_ONCE = {"cpu": 2**21, "cuda": 2**27}
 """Scores held at once. Measured with GPT-2's vocabulary and 2,048 positions in bfloat16: the process grows by 250 MB in
-place of 1,300, in 0.78 of the time; in float32 the time is the same (benchmarks/chunked_loss.py)."""
+place of 1,300, in 0.8 of the time; in float32 the time is the same (benchmarks/chunked_loss.py)."""
+_FEWEST = 2 * GRAIN
+"""Positions of a part at least: of half as many, reading the matrix would take a sixth more time (the same script)."""
 
 _last: WeakSet[nn.Module] = WeakSet()
 """Output layers that `prove_last` has found to end their model."""
@@ -159,7 +161,7 @@ def loss_in_parts(model: nn.Module, hidden_LD: Tensor, targets_L: Tensor) -> Ten
 def _rows(layer: Any) -> int:
     """Return the positions of one part, a multiple of `GRAIN`."""
     most = _AT_ONCE.get(layer.weight.device.type, _AT_ONCE["cpu"]) // layer.weight.shape[0]
-    return max(GRAIN, most // GRAIN * GRAIN)
+    return max(_FEWEST, most // GRAIN * GRAIN)
 
 
 class _LossInParts(torch.autograd.Function):
