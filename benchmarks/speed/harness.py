@@ -18,6 +18,8 @@ from typing import Any
 import psutil
 from benchmarks.speed.row import TINY, Outcome, Row
 
+from lorakit.fast import waiting
+
 ROOT = Path(__file__).parents[2]
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
 TELLING = ("__main__.py", "arithmetic.py", "facts.py", "page.py", "plots.py")
@@ -158,9 +160,11 @@ def _worker(python: Path, row: str, arm: str, folder: Path) -> tuple[Any, float]
 def _environment(python: Path, folder: Path) -> dict[str, str]:
     # What arms keep for a second start stays beside their models, and what users keep stays out.
     caches = {name: str(folder.resolve() / "cache" / name) for name in ("HF_HOME", "LORAKIT_CACHE")}
-    # As the command line of lorakit sets it, before torch is loaded; peers run as they come.
-    waiting = {"OMP_WAIT_POLICY": "PASSIVE"} if python != PEERS else {}
-    return {**os.environ, **caches, **waiting, "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, **caches, "HF_HUB_OFFLINE": "1"}
+    if python != PEERS:
+        # As the command line of lorakit does, before torch is loaded; peers run as they come.
+        waiting.choose(environment)
+    return environment
 
 
 def _spent() -> float:

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from lorakit.fast import waiting
+
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED = {
     errno.EACCES: "permission denied. Give yourself the right to it, or take a copy that is yours.",
@@ -25,9 +27,7 @@ def run() -> None:
     """Run the command line and leave with its exit code; no traceback for a user's mistake."""
     try:
         _check_streams()
-        # Threads that wait for each other by spinning lose up to ten times where another process wants the same cores;
-        # libgomp reads this when torch loads it.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        waiting.choose(os.environ)
         from lorakit.cli.main import app
 
         left_with = app(standalone_mode=False)

@@ -17,7 +17,7 @@ from lorakit.checkpoints import added
 from lorakit.checkpoints.finding import quiet
 from lorakit.checkpoints.rounded import check_installed, round_base
 from lorakit.errors import LorakitError
-from lorakit.fast import activations, frozen, logits, relative, widened
+from lorakit.fast import activations, frozen, logits, relative, waiting, widened
 from lorakit.fast.isolation import widens
 from lorakit.fast.settings import SpeedSettings
 from lorakit.methods.settings import MethodSettings
@@ -47,7 +47,7 @@ class Built:
     precision: Precision
     precision_note: str
     taken: tuple[str, ...]
-    """Names of other fast paths that are taken, as in the section `speed`."""
+    """Names of other fast paths that are taken, as in the section `speed`, and whether threads wait awake."""
     budget: int
     """Tokens computed at once."""
     per_token: int
@@ -107,6 +107,8 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int, cut: str
     taken = (*rounded, *quicken(model, recipe.speed, precision, not packing_note, there))
     if precision == "bfloat16" and not packing_note and device.type == "cpu" and widens(model, pools(rows)):
         taken = (*taken, "widened")
+    if device.type == "cpu" and waiting.awake():
+        taken = (*taken, "waiting awake")
     to_come = memory.to_come(model, cut, world)
     bytes_each = 2 if precision == "bfloat16" else 4
     budget, per_token, recomputed = _budget(recipe, rows, model, device, world, bytes_each, to_come)
