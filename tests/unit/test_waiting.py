@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from lorakit.fast import waiting
+from runs import recipe
 
 IDLE = "cpu  10 0 10 900 0 0 0 0 0 0\nctxt 100\nprocs_running 1\nprocs_blocked 0\n"
 BUSY = IDLE.replace("procs_running 1", "procs_running 2")
@@ -65,3 +67,15 @@ def test_a_count_of_looks_is_what_keeps_threads_awake(monkeypatch, count, expect
     if count is not None:
         monkeypatch.setenv("GOMP_SPINCOUNT", count)
     assert waiting.awake() is expected
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(1, False), (2, True)])
+def test_one_thread_alone_is_not_said_to_wait(monkeypatch, gpt2_folder, pairs_file, threads, expected):
+    from lorakit.workflows.building import build
+    from lorakit.workflows.preparing import prepare_rows
+
+    monkeypatch.setenv("GOMP_SPINCOUNT", "5000")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    asked = recipe(gpt2_folder, pairs_file).recipe
+    taken = build(asked, prepare_rows(asked), torch.device("cpu"), 1).taken
+    assert ("waiting awake" in taken) is expected

@@ -107,7 +107,7 @@ def build(recipe: Recipe, rows: Rows, device: torch.device, world: int, cut: str
     taken = (*rounded, *quicken(model, recipe.speed, precision, not packing_note, there))
     if precision == "bfloat16" and not packing_note and device.type == "cpu" and widens(model, pools(rows)):
         taken = (*taken, "widened")
-    if device.type == "cpu" and waiting.awake():
+    if device.type == "cpu" and waiting.awake() and torch.get_num_threads() > 1:
         taken = (*taken, "waiting awake")
     to_come = memory.to_come(model, cut, world)
     bytes_each = 2 if precision == "bfloat16" else 4
