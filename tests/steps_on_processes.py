@@ -89,6 +89,7 @@ if __name__ == "__main__":
     from accelerate import PartialState
     from safetensors.torch import save_file
 
+    from lorakit.__main__ import leave
     from lorakit.workflows.launching import leave_group
 
     trained = every_objective(Path(sys.argv[1]), *sys.argv[3:])
@@ -96,3 +97,4 @@ if __name__ == "__main__":
     if PartialState().is_main_process:
         save_file(trained, sys.argv[2])
     leave_group()
+    leave(0)

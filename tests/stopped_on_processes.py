@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import runs
+from lorakit.__main__ import leave
 from lorakit.errors import Interrupted
 from lorakit.training.events import StepEvent
 from lorakit.workflows.launching import leave_group
@@ -38,3 +39,4 @@ def three_runs(folder: Path, model: Path, rows: Path) -> None:
 if __name__ == "__main__":
     three_runs(*map(Path, sys.argv[1:4]))
     leave_group()
+    leave(0)

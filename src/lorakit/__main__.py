@@ -38,10 +38,10 @@ def run() -> None:
         code = _explain(error)
         if code is None and not isinstance(error, SystemExit):
             raise
-        _leave(error.code if isinstance(error, SystemExit) and code is None else code)
+        leave(error.code if isinstance(error, SystemExit) and code is None else code)
 
 
-def _leave(code: int | str | None) -> None:
+def leave(code: int | str | None) -> None:
     """End the program; as one of several processes without Python's own end.
 
     Threads of torch that want Python's lock while it ends are unwound through C++, which aborts: a finished run would
