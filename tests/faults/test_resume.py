@@ -37,6 +37,14 @@ METHODS = {
 TOTAL = 10
 
 
+@pytest.fixture(autouse=True)
+def hang_ups_end_a_process():
+    """Whatever runs the tests (nohup) may have asked for the opposite, which a run respects."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def stop_at(step, number=signal.SIGTERM):
     """A reporter that sends a signal to this process when a step was taken."""
 
