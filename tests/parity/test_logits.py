@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from conftest import tiny_gpt2, tiny_llama
 from lorakit import families
 from lorakit.fast import logits
-from lorakit.fast.logits import loss_in_parts, prove_last, scored_in_parts
+from lorakit.fast.logits import labelled_states, loss_in_parts, prove_last, scored_in_parts
 from model_types import VOCABULARY, tiny_model
 from runs import a_run, random_examples, train, weights
 
@@ -40,6 +40,31 @@ def test_where_the_proof_holds_the_models_own_scores_are_those_of_its_output_lay
     inputs = {"decoder_input_ids": ids} if family.kind == "encoder_decoder" else {}
     with torch.no_grad():
         assert torch.equal(model(input_ids=ids, **inputs).logits, seen[0])
+
+
+@pytest.mark.parametrize("family", WRITERS, ids=lambda family: family.model_type)
+def test_states_that_are_scored_elsewhere_give_the_scores_of_the_model(family):
+    model = made(family)
+    if not prove_last(model):
+        return
+    ids, positions = torch.randint(3, VOCABULARY, (1, 9)), torch.tensor([1, 4, 7])
+    inputs = {"decoder_input_ids": ids} if family.kind == "encoder_decoder" else {}
+    with torch.no_grad():
+        with labelled_states(model, positions) as kept:
+            model(input_ids=ids, **inputs)
+        scores = model(input_ids=ids, **inputs).logits[0, positions]
+        assert torch.allclose(model.get_output_embeddings()(kept[0]), scores, atol=1e-6)
+
+
+def test_while_states_are_kept_the_output_layer_multiplies_nothing():
+    def multiplied(_):
+        raise AssertionError
+
+    model = tiny_gpt2()
+    model.lm_head.forward = multiplied
+    with labelled_states(model, torch.tensor([0])):
+        model(input_ids=torch.tensor([[5, 6]]))
+    assert model.lm_head.forward is multiplied
 
 
 def states(rows=150, vocabulary=37, bias=False, dtype=torch.float32):

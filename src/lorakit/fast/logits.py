@@ -121,27 +121,30 @@ def scored_in_parts(model: nn.Module, positions: int) -> bool:
 
 @contextmanager
 def labelled_states(model: nn.Module, positions_L: Tensor) -> Iterator[list[Tensor]]:
-    """Within this block the output layer sees one state alone, and those of `positions_L` are put into a list.
+    """Within this block the output layer scores nothing, and the states of `positions_L` are put into a list.
 
     Args:
-        model: As in `labelled_only`.
+        model: `scored_in_parts`.
         positions_L: Flat indices over B * T, shape (L,), int64.
 
     Yields:
         A list that holds the states, shape (L, D), once a forward pass is over.
     """
+    layer: Any = output_layer(model)
     kept: list[Tensor] = []
 
-    def keep(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        hidden_BTD = arguments[0]
+    def keep(hidden_BTD: Tensor) -> Tensor:
         kept.append(hidden_BTD.reshape(-1, hidden_BTD.shape[-1]).index_select(0, positions_L))
-        return (kept[0][None, :1], *arguments[1:])
+        return hidden_BTD.new_empty(1, 0, len(layer.weight))
 
-    handle = output_layer(model).register_forward_pre_hook(keep)
+    own = vars(layer).get("forward")
+    layer.forward = keep
     try:
         yield kept
     finally:
-        handle.remove()
+        del layer.forward
+        if own is not None:
+            layer.forward = own
 
 
 def loss_in_parts(model: nn.Module, hidden_LD: Tensor, targets_L: Tensor) -> Tensor:
