@@ -9,8 +9,12 @@ import signal
 import subprocess
 import sys
 import textwrap
+import weakref
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -45,6 +49,41 @@ def test_the_library_reads_what_the_stream_wrote(tmp_path):
     assert loaded.keys() == TENSORS.keys()
     assert all(loaded[name].dtype == tensor.dtype for name, tensor in TENSORS.items())
     assert all(torch.equal(loaded[name], tensor) for name, tensor in TENSORS.items())
+
+
+class WritesWhenWaitedFor(nullcontext):
+    """In place of a thread that writes: holds a piece until somebody waits for it."""
+
+    def __init__(self, max_workers: int) -> None:
+        super().__init__(self)
+
+    def submit(self, write, piece):
+        waiting = [piece]
+        return SimpleNamespace(result=lambda: write(waiting.pop()) if waiting else None)
+
+
+def test_of_large_tensors_one_is_held_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(streams, "_LARGE", 0)
+    monkeypatch.setattr(streams, "ThreadPoolExecutor", WritesWhenWaitedFor)
+    earlier: list[weakref.ref[np.ndarray]] = []
+
+    def produced(name: str) -> torch.Tensor:
+        assert all(array() is None for array in earlier)
+        array = np.full(100, int(name), dtype=np.float32)
+        earlier.append(weakref.ref(array))
+        return torch.from_numpy(array)
+
+    infos = {str(number): streams.TensorInfo("F32", (100,)) for number in range(3)}
+    streams.write_stream(tmp_path / "x.safetensors", infos, produced)
+    assert len(earlier) == 3
+
+
+def test_a_file_cut_short_while_it_is_read_is_named(tmp_path):
+    file = written(tmp_path / "x.safetensors")
+    place = weights.layout(file)["b"]
+    os.truncate(file, place.info.end - 1)
+    with pytest.raises(CheckpointError, match="is damaged: it has become shorter"):
+        place.read()
 
 
 def test_the_stream_tells_transformers_the_format(tmp_path):

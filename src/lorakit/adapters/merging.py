@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Set
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -53,14 +54,28 @@ def fold(target: Target, folder: Path, dtype: str | None = None) -> None:
         shards.setdefault(_shard_name(place.file), {})[name] = place
     last = shards[sorted(shards)[-1]]
     last.update(dict.fromkeys(added))
-    for shard, members in shards.items():
-        stored = {name: added[name] if place is None else place.info for name, place in members.items()}
-        infos = {name: _info(info, dtype, grown.get(name, info.shape)) for name, info in stored.items()}
-        streams.write_pieces(folder / shard, infos, partial(_pieces, members, edits, infos))
+    with _one_thread_free():
+        for shard, members in shards.items():
+            stored = {name: added[name] if place is None else place.info for name, place in members.items()}
+            infos = {name: _info(info, dtype, grown.get(name, info.shape)) for name, info in stored.items()}
+            streams.write_pieces(folder / shard, infos, partial(_pieces, members, edits, infos))
     if weights.SINGLE not in shards:
         _write_index(folder, shards)
     tied = ties.is_tied(skeleton) and ties.head_name(skeleton) not in places
     whole.write_companions(folder, target.base, dtype or target.base.stored_dtype, skeleton, target.head, tied)
+
+
+@contextmanager
+def _one_thread_free() -> Iterator[None]:
+    """Within this block torch leaves one of its threads to the writing of files, which goes on beside its sums."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads - 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _untie(skeleton: PreTrainedModel, places: dict[str, Place], edits: dict[str, Edit]) -> None:

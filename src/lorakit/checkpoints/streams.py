@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,9 @@ _DTYPES = {
 """Name in a safetensors header -> name in torch, bytes of one element."""
 
 _LONGEST_HEADER = 100_000_000
+
+_LARGE = 1 << 24
+"""A piece of more bytes is written before the next one is made, so that two are never held together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +210,8 @@ def write_pieces(
     Args:
         file: Written in place; call it inside `folders.whole_folder`.
         infos: Dtype and shape of each tensor; places are worked out here.
-        pieces: Called once a name; together as many bytes as `infos` says, each written before the next is asked for.
+        pieces: Called once a name; together as many bytes as `infos` says. A piece may be written while the next one
+            is made: they share no memory.
         metadata: Free strings of the header; `format: pt` is added, which transformers asks for.
     """
     names = _in_order(infos)
@@ -219,11 +224,20 @@ def write_pieces(
         position += info.bytes
     text = json.dumps(header, ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    with file.open("wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
+    with file.open("wb") as stream, ThreadPoolExecutor(max_workers=1) as writer:
+        writing: Future[int] = writer.submit(stream.write, len(text).to_bytes(8, "little") + text)
         for name in names:
-            count = sum(stream.write(piece) for piece in pieces(name))
+            count = 0
+            for piece in pieces(name):
+                writing.result()
+                count += piece.nbytes
+                writing = writer.submit(stream.write, piece)
+                if piece.nbytes > _LARGE:
+                    writing.result()
+                # Else it would be held until the next one is there.
+                del piece
             assert count == infos[name].bytes, name
+        writing.result()
 
 
 def _in_order(infos: Mapping[str, TensorInfo]) -> list[str]:

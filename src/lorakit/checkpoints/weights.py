@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,13 +82,12 @@ class Place:
             return self.from_bin.reshape(count, *columns)[first:last].reshape(shape).clone()
         row = self.info.bytes // max(count, 1)
         # Read, not mapped: a mapped page counts as memory used until the whole file is closed.
-        buffer = bytearray((last - first) * row)
+        tensor = torch.empty(shape, dtype=getattr(torch, self.info.torch_dtype))
         with self.file.open("rb") as stream:
             stream.seek(self.info.begin + first * row)
-            stream.readinto(buffer)
-        dtype = getattr(torch, self.info.torch_dtype)
-        flat = torch.frombuffer(buffer, dtype=dtype) if buffer else torch.empty(0, dtype=dtype)
-        return flat.reshape(shape)
+            if stream.readinto(raw_bytes(tensor)) != tensor.nbytes:
+                raise damaged(self.file, "it has become shorter")
+        return tensor
 
     def blocks(self) -> Iterator[slice]:
         """Yield the rows in blocks that the processor's cache can hold."""
@@ -99,15 +99,14 @@ class Place:
             yield slice(first, min(first + size, count))
 
     def pieces(self) -> Iterator[memoryview]:
-        """Yield the bytes as stored; each piece is gone when the next is asked for."""
+        """Yield the bytes as stored, each piece in memory of its own."""
         if self.from_bin is not None:
             yield raw_bytes(self.from_bin)
             return
-        buffer = memoryview(bytearray(min(_BLOCK, self.info.bytes)))
         with self.file.open("rb", buffering=0) as stream:
             stream.seek(self.info.begin)
             for left in range(self.info.bytes, 0, -_BLOCK):
-                yield buffer[: stream.readinto(buffer[:left])]
+                yield memoryview(stream.read(min(_BLOCK, left)))
 
     def holds_the_same(self, other: Place) -> bool:
         """Whether two tensors are equal; memory for a block of each is enough."""
@@ -195,4 +194,4 @@ def is_finite(tensor: Tensor) -> bool:
     import torch
 
     # The smallest and the largest are NaN as soon as one number is.
-    return tensor.numel() == 0 or bool(torch.stack(torch.aminmax(tensor)).isfinite().all())
+    return tensor.numel() == 0 or all(math.isfinite(edge.item()) for edge in torch.aminmax(tensor))
