@@ -13,8 +13,8 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 SPINS = 5000
-"""How often libgomp looks before it sleeps: on idle cores a few thousand looks gain as much as more do, up to noise;
-beside one process that works 5,000 cost two fifths, and 100,000 nine tenths (benchmarks/waiting.py)."""
+"""How often libgomp looks before it sleeps: on idle cores 1,000 looks gain half of what 5,000 do, more gain nothing;
+beside one process that works 5,000 cost a third, and 20,000 two thirds (benchmarks/waiting.py)."""
 _LOOKS = 3
 """A process that works is there at each look; what the system does for a moment is not."""
 
