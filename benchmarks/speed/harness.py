@@ -18,8 +18,6 @@ from typing import Any
 import psutil
 from benchmarks.speed.row import TINY, Outcome, Row
 
-from lorakit.fast import waiting
-
 ROOT = Path(__file__).parents[2]
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
 TELLING = ("__main__.py", "arithmetic.py", "facts.py", "page.py", "plots.py")
@@ -162,6 +160,9 @@ def _environment(python: Path, folder: Path) -> dict[str, str]:
     caches = {name: str(folder.resolve() / "cache" / name) for name in ("HF_HOME", "LORAKIT_CACHE")}
     environment = {**os.environ, **caches, "HF_HUB_OFFLINE": "1"}
     if python != PEERS:
+        # Not above: what draws pictures runs in the environment of the peers.
+        from lorakit.fast import waiting
+
         # As the command line of lorakit does, before torch is loaded; peers run as they come.
         waiting.choose(environment)
     return environment

@@ -4,6 +4,8 @@ import json
 import math
 import random
 import statistics
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -168,6 +170,12 @@ def test_each_value_of_what_grows_has_an_arm_of_both_sides():
         if found.growth is not None:
             wanted = {f"{line} · {value}" for line in found.growth.lines for value in found.growth.values}
             assert {arm.name for arm in found.arms} == wanted
+
+
+def test_pictures_are_drawn_where_lorakit_is_not_installed():
+    without = "import sys; sys.modules['lorakit'] = None; import benchmarks.speed.plots"
+    done = subprocess.run([sys.executable, "-c", without], cwd=harness.ROOT, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
 
 
 def test_lengths_are_log_normal_and_their_mean_is_what_was_asked_for():
