@@ -10,6 +10,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Two workers write to no terminal, and say how wide that of their parent is.
 os.environ.pop("COLUMNS", None)
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,14 @@ def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LORAKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """A program that ends in a test no longer listens to Ctrl-C; the tests go on to do."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def tiny_tokenizer(vocab_size: int = 400, chat_template: str | None = None):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -35,6 +36,8 @@ def run() -> None:
             raise KeyboardInterrupt
         sys.exit(left_with)
     except BaseException as error:
+        # All that is left is to tell: who presses Ctrl-C again gets the same line, and no traceback of its telling.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         code = _explain(error)
         if code is None and not isinstance(error, SystemExit):
             raise

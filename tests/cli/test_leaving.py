@@ -38,6 +38,26 @@ def test_ctrl_c_leaves_with_130_and_one_line(monkeypatch, capsys):
     assert leave(monkeypatch, capsys, raising) == (130, "stopped; nothing was written.\n")
 
 
+def test_ctrl_c_pressed_again_leaves_with_130_and_one_line():
+    impatient = """
+import os, signal
+from lorakit import __main__ as program
+from lorakit.cli import main, screen
+
+def stopped(**_):
+    raise KeyboardInterrupt
+
+def told(words):
+    os.kill(os.getpid(), signal.SIGINT)
+    say(words)
+
+say, screen.say, main.app = screen.say, told, stopped
+program.run()
+"""
+    done = subprocess.run([sys.executable, "-c", impatient], capture_output=True, encoding="utf-8", check=False)
+    assert (done.returncode, done.stderr) == (130, "stopped; nothing was written.\n")
+
+
 def test_ctrl_c_in_a_command_leaves_with_130_and_one_line(monkeypatch, capsys):
     import typer
 
