@@ -1,5 +1,6 @@
 """`lorakit new`: the folder on stdout, the numbers and the next command on stderr."""
 
+from transformers import PreTrainedModel
 from typer.testing import CliRunner
 
 from lorakit.cli.main import app
@@ -19,6 +20,23 @@ def test_stdout_carries_the_folder_alone(tmp_path):
     out, result = invoke(tmp_path)
     assert (result.exit_code, result.stdout) == (0, f"{out}\n")
     assert (out / "model.safetensors").is_file()
+
+
+def test_what_a_library_says_while_it_saves_is_kept_from_stdout(tmp_path, monkeypatch):
+    save = PreTrainedModel.save_pretrained
+
+    def greeting(model, folder):
+        print("Setting accelerator to CPU.")
+        save(model, folder)
+
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", greeting)
+    out, result = invoke(tmp_path)
+    assert result.stdout == f"{out}\n"
+
+
+def test_whoever_may_read_the_settings_may_read_the_weights(tmp_path):
+    out, _ = invoke(tmp_path)
+    assert (out / "model.safetensors").stat().st_mode == (out / "config.json").stat().st_mode
 
 
 def test_stderr_tells_the_size_and_what_to_do_next(tmp_path):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -169,9 +172,13 @@ def create(
     if len(tokenizer) < vocab_size:
         notes = (f"The text gives {len(tokenizer):,} tokens, not {vocab_size:,}; a longer text gives more.",)
     model = _random_model(architecture, shape, len(tokenizer), dtype, seed)
-    with whole_folder(folder, force) as aside, quiet():
+    # DeepSpeed, where it is installed, greets whoever saves a model.
+    with whole_folder(folder, force) as aside, quiet(), redirect_stdout(sys.stderr):
         model.save_pretrained(aside)
         tokenizer.save_pretrained(aside)
+        for file in aside.glob("*.safetensors"):
+            # The library leaves its files to their owner alone.
+            shutil.copymode(aside / "config.json", file)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return Created(folder, model.num_parameters(), len(tokenizer), size, notes)
 
