@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from conftest import tiny_gpt2, tiny_llama
 from lorakit.errors import Interrupted
-from lorakit.fast import frozen
+from lorakit.fast import compiled, frozen
 from lorakit.fast.products import through_onednn
 from lorakit.training.events import StepEvent
 from runs import Listener, train, weights
@@ -174,6 +174,13 @@ def test_a_resumed_run_is_the_same_run_to_the_bit(tmp_path, gpt2_folder, pairs_f
 @pytest.mark.parametrize("settings", [{"train__dtype": "bfloat16"}, {"method": "full"}, {"speed__varlen": False}])
 def test_where_nothing_fits_it_is_not_taken(tmp_path, calls, gpt2_folder, pairs_file, settings):
     result = train(tmp_path / "run", gpt2_folder, pairs_file, **{**EXACT, **settings})
+    assert "products" not in result.prepared.built.taken
+    assert not calls
+
+
+def test_blocks_that_are_compiled_keep_their_own_products(tmp_path, monkeypatch, calls, gpt2_folder, pairs_file):
+    monkeypatch.setattr(compiled.take, "__defaults__", ("eager",))
+    result = train(tmp_path / "run", gpt2_folder, pairs_file, speed__compile=True, **EXACT)
     assert "products" not in result.prepared.built.taken
     assert not calls
 

@@ -158,7 +158,9 @@ def quicken(
         if not speed.widened:
             widened.switch_off(model)
     model.to(device)
-    if precision == "float32" and speed.products and packed and frozen.take(model):
+    # torch's compiler stops at the door to oneDNN, and has one of its own.
+    through_onednn = speed.products and speed.compile is not True
+    if precision == "float32" and through_onednn and packed and frozen.take(model):
         taken.append("products")
     return tuple(taken)
 
