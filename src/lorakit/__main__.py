@@ -39,6 +39,8 @@ def run() -> None:
         # All that is left is to tell: who presses Ctrl-C again gets the same line, and no traceback of its telling.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         code = _explain(error)
+        # From here on it ends the program at once, should something hang at its end.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         if code is None and not isinstance(error, SystemExit):
             raise
         leave(error.code if isinstance(error, SystemExit) and code is None else code)

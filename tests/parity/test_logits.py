@@ -46,7 +46,7 @@ def test_where_the_proof_holds_the_models_own_scores_are_those_of_its_output_lay
 def test_states_that_are_scored_elsewhere_give_the_scores_of_the_model(family):
     model = made(family)
     if not prove_last(model):
-        return
+        pytest.skip("its scores are never taken elsewhere")
     ids, positions = torch.randint(3, VOCABULARY, (1, 9)), torch.tensor([1, 4, 7])
     inputs = {"decoder_input_ids": ids} if family.kind == "encoder_decoder" else {}
     with torch.no_grad():

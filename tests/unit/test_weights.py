@@ -24,6 +24,7 @@ from conftest import tiny_llama
 from lorakit.checkpoints import folders, streams, weights
 from lorakit.checkpoints.folders import whole_folder, write_files
 from lorakit.checkpoints.hashes import check_hashes, read_hashes
+from lorakit.checkpoints.weights import Place
 from lorakit.errors import CheckpointError
 
 TENSORS = {
@@ -78,12 +79,13 @@ def test_of_large_tensors_one_is_held_at_a_time(tmp_path, monkeypatch):
     assert len(earlier) == 3
 
 
-def test_a_file_cut_short_while_it_is_read_is_named(tmp_path):
+@pytest.mark.parametrize("read", [Place.read, lambda place: list(place.pieces())], ids=["numbers", "bytes"])
+def test_a_file_cut_short_while_it_is_read_is_named(tmp_path, read):
     file = written(tmp_path / "x.safetensors")
     place = weights.layout(file)["b"]
     os.truncate(file, place.info.end - 1)
     with pytest.raises(CheckpointError, match="is damaged: it has become shorter"):
-        place.read()
+        read(place)
 
 
 def test_the_stream_tells_transformers_the_format(tmp_path):

@@ -182,7 +182,7 @@ def write_stream(
         file: Written in place; call it inside `folders.whole_folder`. None: every tensor is produced, in the same
             order, and nothing is written.
         infos: Dtype and shape of each tensor; places are worked out here.
-        producer: Called once a name; only one tensor is held at a time.
+        producer: Called once a name; of large tensors one is held at a time.
         metadata: As for `write_pieces`.
     """
 

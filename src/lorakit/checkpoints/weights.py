@@ -103,10 +103,13 @@ class Place:
         if self.from_bin is not None:
             yield raw_bytes(self.from_bin)
             return
-        with self.file.open("rb", buffering=0) as stream:
+        with self.file.open("rb") as stream:
             stream.seek(self.info.begin)
             for left in range(self.info.bytes, 0, -_BLOCK):
-                yield memoryview(stream.read(min(_BLOCK, left)))
+                piece = stream.read(min(_BLOCK, left))
+                if len(piece) < min(_BLOCK, left):
+                    raise damaged(self.file, "it has become shorter")
+                yield memoryview(piece)
 
     def holds_the_same(self, other: Place) -> bool:
         """Whether two tensors are equal; memory for a block of each is enough."""

@@ -13,7 +13,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 SPINS = 5000
-"""How often libgomp looks before it sleeps: on idle cores 1,000 looks gain half of what 5,000 do, more gain nothing;
+"""How often libgomp looks before it sleeps: on idle cores 1,000 looks gain two fifths of what 5,000 do, more gain none;
 beside one process that works 5,000 cost a third, and 20,000 two thirds (benchmarks/waiting.py)."""
 _LOOKS = 3
 """A process that works is there at each look; what the system does for a moment is not."""
